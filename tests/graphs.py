@@ -1,0 +1,92 @@
+"""Tiny ONNX graphs for the tests of emulation and backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, FP16, BF16 = int(TensorProto.FLOAT), int(TensorProto.FLOAT16), int(TensorProto.BFLOAT16)
+NUMPY = {FLOAT: np.float32, FP16: np.float16, BF16: ml_dtypes.bfloat16}
+
+Value = tuple[str, int, list[int | str] | None]
+
+
+def weight(name: str, array: np.ndarray, element: int | None = None) -> TensorProto:
+    """An initializer, cast to *element* if one is given."""
+    if element is not None:
+        with np.errstate(over="ignore"):
+            array = np.asarray(array, np.float32).astype(NUMPY[element])
+    return numpy_helper.from_array(np.asarray(array), name)
+
+
+def graph(
+    nodes: Iterable[onnx.NodeProto],
+    inputs: Iterable[Value],
+    outputs: Iterable[Value],
+    weights: Iterable[TensorProto] = (),
+    *,
+    opset: int = 17,
+    domains: Mapping[str, int] | None = None,
+) -> onnx.ModelProto:
+    """A model of *nodes*; inputs and outputs are (name, element type, shape)."""
+    made = helper.make_graph(
+        list(nodes),
+        "graph",
+        [helper.make_tensor_value_info(*value) for value in inputs],
+        [helper.make_tensor_value_info(*value) for value in outputs],
+        list(weights),
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    opsets += [helper.make_opsetid(domain, version) for domain, version in (domains or {}).items()]
+    return helper.make_model(made, opset_imports=opsets, ir_version=8 if opset < 22 else 10)
+
+
+def save(model: onnx.ModelProto, path: Path) -> Path:
+    onnx.save(model, path)
+    return path
+
+
+def overflowing_matmul(element: int = FP16) -> onnx.ModelProto:
+    """FP32 in and out; 400 * 400 = 160 000 in the narrow type, then divided back by 125 (x 0.008)."""
+    return graph(
+        [
+            helper.make_node("Cast", ["x"], ["narrow"], name="enter", to=element),
+            helper.make_node("MatMul", ["narrow", "w"], ["product"], name="matmul"),
+            helper.make_node("Mul", ["product", "scale"], ["scaled"], name="mul"),
+            helper.make_node("Cast", ["scaled"], ["y"], name="leave", to=FLOAT),
+        ],
+        [("x", FLOAT, ["N", 1])],
+        [("y", FLOAT, ["N", 1])],
+        [weight("w", [[400]], element), weight("scale", [0.008], element)],
+    )
+
+
+def cnn(channels: int = 8, size: int = 12, classes: int = 5, seed: int = 0) -> onnx.ModelProto:
+    """An FP32 classifier: convolution, depthwise and pointwise convolution, pooling, Gemm, Softmax."""
+    rng = np.random.default_rng(seed)
+
+    def random(name: str, *shape: int) -> TensorProto:
+        return weight(name, (rng.standard_normal(shape) * 0.4).astype(np.float32))
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"], name="relu"),
+        helper.make_node("Conv", ["r0", "w1", "b0"], ["c1"], name="dw", pads=[1, 1, 1, 1], group=channels),
+        helper.make_node("HardSwish", ["c1"], ["h1"], name="hardswish"),
+        helper.make_node("Conv", ["h1", "w2", "b0"], ["c2"], name="pw"),
+        helper.make_node("GlobalAveragePool", ["c2"], ["pool"], name="pool"),
+        helper.make_node("Flatten", ["pool"], ["flat"], name="flatten"),
+        helper.make_node("Gemm", ["flat", "w3", "b3"], ["logits"], name="gemm", transB=1),
+        helper.make_node("Softmax", ["logits"], ["y"], name="softmax"),
+    ]
+    weights = [
+        random("w0", channels, 1, 3, 3), random("b0", channels), random("w1", channels, 1, 3, 3),
+        random("w2", channels, channels, 1, 1), random("w3", classes, channels), random("b3", classes),
+    ]  # fmt: skip
+    shape: list[int | str] = ["N", 1, size, size]
+    return graph(nodes, [("x", FLOAT, shape)], [("y", FLOAT, ["N", classes])], weights)

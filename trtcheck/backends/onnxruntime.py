@@ -1,0 +1,328 @@
+"""ONNX Runtime on the CPU: FP32 natively, every other precision emulated."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, final
+
+import ml_dtypes
+import numpy as np
+
+from trtcheck import model as models
+from trtcheck.backends.base import BackendInfo
+from trtcheck.case import Numerics
+from trtcheck.errors import BackendError, EngineError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from trtcheck.model import Signature, Tensor
+
+PROVIDERS = ("CPUExecutionProvider",)
+
+_FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16))
+_LOG_ERROR = 3
+
+
+def _library() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError(
+            "onnxruntime is not installed", found=error, hint='pip install "pytest-trtcheck[cpu]"'
+        ) from error
+    return onnxruntime
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: a dozen classes without a base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (value for value in vars(state).values() if isinstance(value, type))
+    return (RuntimeError, *(value for value in own if issubclass(value, Exception)))
+
+
+def available_threads() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def session_options(threads: int, *, candidate: bool = True) -> Any:
+    """Session options whose answers do not depend on the run.
+
+    Args:
+        threads: Threads inside an operator; 0 takes every core that this process may use.
+        candidate: Whether the session runs an engine (Q/DQ executed as written), not the reference.
+    """
+    options = _library().SessionOptions()
+    options.intra_op_num_threads = threads or available_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_ERROR
+    options.use_deterministic_compute = True
+    options.graph_optimization_level = _library().GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Waiting threads would burn the cores that the other session, decoding and other workers need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if candidate:
+        # Fused into integer kernels, Q/DQ pairs would round differently from what the graph says.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
+
+
+def _open(source: str | bytes, where: str | Path | None, options: Any) -> Any:
+    try:
+        return _library().InferenceSession(source, options, providers=list(PROVIDERS))
+    except _runtime_errors() as error:
+        raise EngineError("ONNX Runtime does not take the model", where=where, found=error) from error
+
+
+def _run(session: Any, names: list[str], feeds: Mapping[str, np.ndarray], where: Path | None) -> list[Any]:
+    try:
+        return list(session.run(names, dict(feeds)))
+    except _runtime_errors() as error:
+        raise EngineError("ONNX Runtime failed on a batch", where=where, found=error) from error
+
+
+def _serialized(model: onnx.ModelProto, where: Path | None) -> bytes:
+    from google.protobuf.message import EncodeError
+
+    try:
+        data: bytes = model.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise EngineError(
+            "the model does not fit into one ONNX file", where=where, expected="less than 2 GB", found=error
+        ) from error
+    return data
+
+
+def element_types(model: onnx.ModelProto, names: Collection[str]) -> dict[str, int]:
+    """The element types that ONNX Runtime gives *names*; empty if it does not take the model."""
+    import onnx
+
+    from trtcheck.backends.graph_types import ELEMENTS
+
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    present = {value.name for value in probe.graph.output}
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    options = session_options(1)
+    options.graph_optimization_level = _library().GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = _open(_serialized(probe, None), None, options)
+    except EngineError:
+        # The caller names the node that it could not type; a model that cannot be typed cannot be run either.
+        return {}
+    return {out.name: ELEMENTS[out.type] for out in session.get_outputs() if out.type in ELEMENTS}
+
+
+def run_once(
+    model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], threads: int = 0
+) -> dict[str, np.ndarray]:
+    """All outputs of *model* for one batch.
+
+    Raises:
+        EngineError: ONNX Runtime does not take the model or the batch.
+    """
+    signature = models.signature_of(model, Path("model"))
+    session = _open(_serialized(model, None), None, session_options(threads))
+    names = [output.name for output in signature.outputs]
+    return dict(zip(names, _run(session, names, _fitted(feeds, signature, None), None), strict=True))
+
+
+def _fitted(
+    feeds: Mapping[str, np.ndarray], signature: Signature, where: Path | None
+) -> dict[str, np.ndarray]:
+    wanted = [tensor.name for tensor in signature.inputs]
+    if set(wanted) != set(feeds):
+        raise EngineError(
+            "the batch does not have the engine's inputs",
+            where=where, expected=", ".join(wanted), found=", ".join(feeds) or "nothing",
+        )  # fmt: skip
+    return {tensor.name: _fitted_array(feeds[tensor.name], tensor, where) for tensor in signature.inputs}
+
+
+def _fitted_array(array: np.ndarray, tensor: Tensor, where: Path | None) -> np.ndarray:
+    shape = tensor.shape
+    ranks = shape is None or (
+        len(shape) == array.ndim
+        and all(size in (None, have) for size, have in zip(shape, array.shape, strict=True))
+    )
+    widths = array.dtype in _FLOATS and tensor.dtype in _FLOATS
+    if not ranks or not (widths or array.dtype == tensor.dtype):
+        dims = ", ".join(str(size) for size in array.shape)
+        raise EngineError(
+            f"input '{tensor.name}' does not fit the engine",
+            where=where, expected=tensor, found=f"{tensor.name}: {array.dtype}[{dims}]",
+        )  # fmt: skip
+    with np.errstate(over="ignore"):  # a pixel beyond FP16 becomes infinite, as on hardware
+        return array.astype(tensor.dtype, copy=False)
+
+
+@final
+class OrtSession:
+    """An ONNX file in ONNX Runtime; a `trtcheck.backends.base.LoadedEngine`.
+
+    Args:
+        path: The file.
+        options: Session options, see `session_options`.
+
+    Raises:
+        EngineError: ONNX Runtime does not take the file, or an output is no tensor.
+    """
+
+    def __init__(self, path: Path, options: Any) -> None:
+        self.path = path
+        self._session: Any = _open(str(path), path, options)
+        for value in (*self._session.get_inputs(), *self._session.get_outputs()):
+            if not value.type.startswith("tensor("):
+                raise EngineError(
+                    f"'{value.name}' is no tensor", where=path, expected="tensors only", found=value.type,
+                    hint="export the model without ZipMap (skl2onnx: options={'zipmap': False})",
+                )  # fmt: skip
+        self._signature = models.read_signature(path)
+
+    @property
+    def signature(self) -> Signature:
+        """Names, dtypes and shapes of its inputs and outputs."""
+        return self._signature
+
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers of one batch.
+
+        Args:
+            feeds: One array per input, first axis the batch. Floats of another width are cast to the input's.
+
+        Returns:
+            One array per output, by name.
+
+        Raises:
+            EngineError: Names, types or shapes do not fit, ONNX Runtime failed, or the session is closed.
+        """
+        if self._session is None:
+            raise EngineError("the engine is closed", where=self.path)
+        names = [output.name for output in self._signature.outputs]
+        answers = _run(self._session, names, _fitted(feeds, self._signature, self.path), self.path)
+        return dict(zip(names, answers, strict=True))
+
+    def close(self) -> None:
+        """Frees the session."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def reference_session(onnx: Path, threads: int) -> OrtSession:
+    """The original FP32 model as it is, on the CPU (which has no TF32).
+
+    Raises:
+        BackendError: ONNX Runtime is not installed.
+        EngineError: ONNX Runtime does not take the model.
+    """
+    return OrtSession(onnx, session_options(threads, candidate=False))
+
+
+@final
+class OnnxRuntimeCpu:
+    """ONNX Runtime's CPU provider; a `trtcheck.backends.base.Backend`.
+
+    Args:
+        threads: Threads inside an operator; 0 takes every core that this process may use.
+        reason: Why this backend was taken.
+
+    Raises:
+        BackendError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, *, threads: int, reason: str = "asked for by name") -> None:
+        self._threads = threads or available_threads()
+        self._info = BackendInfo(
+            name="onnxruntime-cpu",
+            version=str(_library().__version__),
+            device=f"{_processor()}, {os.cpu_count()} cores",
+            reason=reason,
+        )
+
+    @property
+    def info(self) -> BackendInfo:
+        """What this backend is and where it runs."""
+        return self._info
+
+    @property
+    def build_version(self) -> int:
+        """Counts changes of how engines are built, so that older ones in the cache are not taken."""
+        return 1
+
+    def numerics(self, lowered: Path) -> Numerics:
+        """Native where the *lowered* model is FP32 throughout, else emulated."""
+        from trtcheck.backends.emulation import needs_emulation
+
+        narrow = needs_emulation(models.load(lowered, weights=False))
+        return Numerics.EMULATED if narrow else Numerics.NATIVE
+
+    def build(self, lowered: Path, target: Path) -> dict[str, Any]:
+        """Writes the graph that ONNX Runtime is to run into *target*, with its weights inside.
+
+        Args:
+            lowered: The lowered model.
+            target: The engine's file; written only if ONNX Runtime takes it.
+
+        Returns:
+            ``nodes``, ``types`` (nodes by the types of their outputs, and ``quantized``: convolutions and
+            products of dequantized values) of the lowered model, ``engine_bytes`` and ``notes``.
+
+        Raises:
+            EngineError: ONNX Runtime does not take the model, or it cannot be emulated.
+        """
+        from trtcheck.backends.emulation import emulate, needs_emulation
+        from trtcheck.backends.graph_types import facts, narrow_border, typed
+
+        model = models.load(lowered)
+        narrow = needs_emulation(model)
+        try:
+            engine = emulate(model) if narrow else model
+            content = facts(typed(model, check=narrow))
+        except EngineError as error:
+            raise EngineError(str(error), where=lowered) from error
+        data = _serialized(engine, lowered)
+        _open(data, lowered, session_options(self._threads))
+        target.write_bytes(data)
+        border = narrow_border(model)
+        notes = [f"BF16 inputs and outputs pass the border as FP32: {', '.join(border)}"] if border else []
+        return {**content, "engine_bytes": len(data), "notes": notes}
+
+    def load(self, engine: Path) -> OrtSession:
+        """Loads a built engine.
+
+        Raises:
+            EngineError: The file cannot be loaded here.
+        """
+        return OrtSession(engine, session_options(self._threads))
+
+    def find_overflow(self, lowered: Path, feeds: Mapping[str, np.ndarray]) -> str | None:
+        """Names the first node whose result is not finite on *feeds* although its inputs are, or None."""
+        from trtcheck.backends.overflow import first_overflow
+
+        found = first_overflow(
+            models.load(lowered), feeds, lambda model, batch: run_once(model, batch, self._threads)
+        )
+        return None if found is None else str(found)
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "CPU"

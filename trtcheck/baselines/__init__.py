@@ -1,0 +1,1 @@
+"""Approved results: small reviewed files, written only by ``--trt-update-baselines``."""

@@ -1,0 +1,54 @@
+"""What a run does to the baselines: says how they stand, or writes them when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtcheck.baselines import store
+from trtcheck.case import Verdict
+from trtcheck.errors import BaselineError
+
+if TYPE_CHECKING:
+    from trtcheck.evaluation import Evaluation
+
+
+def state(root: Path, evaluation: Evaluation) -> dict[str, Any]:
+    """How the baseline of *evaluation* stands in an ordinary run, JSON-ready."""
+    try:
+        approved = store.find(root, evaluation)
+    except BaselineError as error:
+        return _state("refused", store.path_of(root, evaluation), root, str(error))
+    if approved.baseline is None:
+        return _state("missing", approved.path, root, approved.notes[0])
+    message = "; ".join(approved.notes) or "the approved baseline was compared"
+    return _state("compared", approved.path, root, message)
+
+
+def write(
+    root: Path, evaluation: Evaluation, items: Sequence[Mapping[str, Any]], *, interrupted: bool
+) -> dict[str, Any]:
+    """Approves *evaluation* unless one of its items failed, and says what was done, JSON-ready.
+
+    Args:
+        root: Folder of the baselines.
+        evaluation: What is approved.
+        items: Records of the checks of this model and engine.
+        interrupted: Whether the run ended before its end.
+    """
+    path = store.path_of(root, evaluation)
+    bad = [i["check"] for i in items if i["verdict"] in (Verdict.FAIL.value, Verdict.ERROR.value)]
+    if bad or evaluation.nonfinite or interrupted:
+        reason = f"{', '.join(bad)} failed" if bad else "the run was interrupted" if interrupted else "NaN or infinity"
+        return _state("not written", path, root, f"not written: {reason}")
+    try:
+        path, changed = store.write(root, evaluation)
+    except BaselineError as error:
+        return _state("not written", path, root, str(error))
+    status = "written" if changed else "unchanged"
+    return _state(status, path, root, f"{status}: {path}")
+
+
+def _state(status: str, path: Path, root: Path, message: str) -> dict[str, Any]:
+    return {"status": status, "path": path.relative_to(root.parent).as_posix(), "message": message}

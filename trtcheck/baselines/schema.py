@@ -1,0 +1,195 @@
+"""What a baseline file holds, and how it becomes text and back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import textwrap
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtcheck.errors import BaselineError
+from trtcheck.metrics.confusion import Confusion
+
+if TYPE_CHECKING:
+    from trtcheck.evaluation import Evaluation
+
+SCHEMA_VERSION = 1
+UPDATE = "pytest --trt-engine=… --trt-update-baselines"
+"""The command that approves results; messages about a known engine name it."""
+_COUNTS = ("tp", "fp", "fn", "tn")
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """What was approved for one model, engine and environment.
+
+    Attributes:
+        model: Name of the case.
+        engine: Name of the engine.
+        environment: Where it was made; only backend and numerics must fit.
+        digests: Digests of model, data, labels, calibration and lowered model, by name.
+        images: Number of images.
+        classes: Counts of each class (tp, fp, fn, tn) by name; empty without class scores.
+        outputs: Error figures of each output by name.
+        predictions: The engine's answers (N,), -1 for none; None where they are not stored.
+    """
+
+    model: str
+    engine: str
+    environment: Mapping[str, Any]
+    digests: Mapping[str, str | None]
+    images: int
+    classes: Mapping[str, Mapping[str, int]]
+    outputs: Mapping[str, Mapping[str, float | None]]
+    predictions: np.ndarray | None
+
+
+def of_evaluation(evaluation: Evaluation) -> Baseline:
+    """The baseline that approves *evaluation*."""
+    record = evaluation.record
+    classes: dict[str, dict[str, int]] = {}
+    if evaluation.labels is not None:
+        confusion = Confusion.of(
+            evaluation.labels.truth, evaluation.labels.candidate, len(evaluation.classes)
+        )
+        columns = {name: getattr(confusion, name).tolist() for name in _COUNTS}
+        classes = {
+            name: {count: columns[count][k] for count in _COUNTS}
+            for k, name in enumerate(evaluation.classes)
+        }
+    return Baseline(
+        model=evaluation.model,
+        engine=evaluation.engine,
+        environment={
+            "backend": record["environment"]["backend"]["name"],
+            "numerics": record["numerics"],
+            "packages": record["environment"]["packages"],
+        },
+        digests=digests_of(record),
+        images=evaluation.images,
+        classes=classes,
+        outputs={
+            drift.name: {
+                name: finite(getattr(drift, name))
+                for name in ("max_abs", "max_rel", "relative_l2", "cosine")
+            }
+            for drift in evaluation.outputs
+        },
+        predictions=None if evaluation.labels is None else evaluation.labels.candidate,
+    )
+
+
+def digests_of(record: Mapping[str, Any]) -> dict[str, str | None]:
+    """The digests by which a run is compared with what was approved."""
+    return {
+        "model": record["model"]["digest"],
+        "data": record["data"]["digest"],
+        "labels": record["data"]["labels_digest"],
+        "calibration": record["lowered"].get("calibration_digest"),
+        "lowered": record["lowered"]["digest"],
+    }
+
+
+def finite(value: float) -> float | None:
+    """*value* as JSON has numbers: rounded to seven digits, None for NaN and infinity."""
+    return float(f"{value:.7g}") if np.isfinite(value) else None
+
+
+def dump(baseline: Baseline) -> str:
+    """The text of a baseline file: sorted, one value a line, the same for the same results."""
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "model": baseline.model,
+        "engine": baseline.engine,
+        "environment": baseline.environment,
+        "digests": baseline.digests,
+        "images": baseline.images,
+        "classes": baseline.classes,
+        "outputs": baseline.outputs,
+        "predictions": None if baseline.predictions is None else _pack(baseline.predictions),
+    }
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse(text: str, where: Path) -> Baseline:
+    """The baseline in *text*, read from the file *where*.
+
+    Raises:
+        BaselineError: The text is damaged, or of a schema that this version does not read.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise _damaged(where, error) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise _damaged(where, "no schema_version")
+    if version > SCHEMA_VERSION:
+        raise BaselineError(
+            "the baseline was written by a newer trtcheck", where=where,
+            expected=f"schema_version {SCHEMA_VERSION}", found=version,
+            hint="pip install --upgrade pytest-trtcheck",
+        )  # fmt: skip
+    if version < SCHEMA_VERSION:
+        raise _damaged(where, f"schema_version {version}, which never existed")
+    try:
+        baseline = _read(document)
+    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error, zlib.error) as error:
+        raise _damaged(where, f"{type(error).__name__}: {error}") from error
+    return baseline
+
+
+def _damaged(where: Path, found: object) -> BaselineError:
+    return BaselineError(
+        "the baseline is damaged", where=where, expected=f"a file written by {UPDATE}", found=found,
+        hint=f"restore it (git checkout -- {where.name}), or make it anew: {UPDATE}",
+    )  # fmt: skip
+
+
+def _read(document: dict[str, Any]) -> Baseline:
+    classes = {
+        str(name): {count: _count(row[count]) for count in _COUNTS} for name, row in document["classes"].items()
+    }
+    outputs = {str(name): dict(row) for name, row in document["outputs"].items()}
+    images = _count(document["images"])
+    packed = document["predictions"]
+    predictions = None if packed is None else _unpack(packed, images)
+    for name in ("model", "engine"):
+        if not isinstance(document[name], str):
+            raise TypeError(f"{name} is no string")
+    return Baseline(
+        model=document["model"], engine=document["engine"], environment=dict(document["environment"]),
+        digests=dict(document["digests"]), images=images, classes=classes, outputs=outputs,
+        predictions=predictions,
+    )  # fmt: skip
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _pack(labels: np.ndarray) -> list[str]:
+    """Labels as base64 lines of compressed little-endian int16 (int32 above 32 767 classes), -1 for none."""
+    dtype = "<i2" if labels.max(initial=0) < 1 << 15 else "<i4"
+    packed = base64.b64encode(zlib.compress(labels.astype(dtype).tobytes(), 9)).decode()
+    return [dtype, *textwrap.wrap(packed, 100)]
+
+
+def _unpack(lines: list[str], images: int) -> np.ndarray:
+    dtype, *rest = lines
+    if dtype not in ("<i2", "<i4"):
+        raise ValueError(f"predictions of type {dtype!r}")
+    width = int(dtype[-1])
+    raw = zlib.decompressobj().decompress(base64.b64decode("".join(rest), validate=True), images * width + 1)
+    if len(raw) != images * width:
+        raise ValueError(f"predictions of {len(raw) // width} images instead of {images}")
+    return np.frombuffer(raw, dtype).astype(np.int32)

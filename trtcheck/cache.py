@@ -1,0 +1,168 @@
+"""A folder of entries that are made once, verified when read and never seen half-written.
+
+An entry is the folder ``<root>/<kind>/<key>/`` with its files and a ``manifest.json`` that lists their
+digests. It is made in a temporary folder beside it and renamed, under a file lock; lock files stay, since
+deleting one while another process waits for it would let two processes in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtcheck import digests
+from trtcheck.errors import OptionError
+
+_log = logging.getLogger("trtcheck")
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished cache entry.
+
+    Attributes:
+        folder: Where its files are.
+        manifest: What its maker returned, with ``files`` (name to digest) added.
+        fresh: Whether it was made by this call.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    fresh: bool
+
+
+class Cache:
+    """Entries below *root*, by kind and key.
+
+    Args:
+        root: The folder; made when the first entry is.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, kind: str, key: str) -> Entry | None:
+        """The entry if it is there and whole; a damaged one is reported and removed."""
+        folder = self._folder(kind, key)
+        if not folder.is_dir():
+            return None
+        manifest = _read_manifest(folder)
+        if manifest is not None:
+            return Entry(folder, manifest, fresh=False)
+        _log.warning("trtcheck: damaged cache entry %s is made anew", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def get_or_make(self, kind: str, key: str, make: Callable[[Path], dict[str, Any]]) -> Entry:
+        """The entry, made by ``make(folder)`` if it is not there.
+
+        Args:
+            kind: Sub-folder, for example ``"lowered"``.
+            key: Digest of everything the entry depends on.
+            make: Writes the entry's files into the folder it is given; returns its manifest, JSON-ready.
+
+        Raises:
+            OptionError: The cache folder cannot be written.
+        """
+        with self.locked(kind, key):
+            found = self.get(kind, key)
+            if found is not None:
+                return found
+            with self._writable():
+                temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=self._folder(kind, key).parent))
+            try:
+                return self.commit(kind, key, temporary, make(temporary))
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def commit(self, kind: str, key: str, temporary: Path, manifest: dict[str, Any]) -> Entry:
+        """Turns the finished folder *temporary* into the entry; the caller holds the lock."""
+        files = sorted(path for path in temporary.iterdir() if path.is_file())
+        whole = {**manifest, "files": {path.name: digests.of_files([path]) for path in files}}
+        folder = self._folder(kind, key)
+        with self._writable():
+            (temporary / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True), encoding="utf-8")
+            temporary.replace(folder)
+        return Entry(folder, whole, fresh=True)
+
+    @contextmanager
+    def locked(self, kind: str, key: str) -> Iterator[None]:
+        """Holds the entry's lock; other processes that want the same entry wait."""
+        from filelock import FileLock
+
+        path = self._folder(kind, key).with_suffix(".lock")
+        with self._writable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def temporary(self, kind: str) -> Path:
+        """A new empty folder beside the entries of *kind*, to be handed to `commit`."""
+        parent = self.root / kind
+        with self._writable():
+            parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=".making-", dir=parent))
+
+    def _folder(self, kind: str, key: str) -> Path:
+        return self.root / kind / key.removeprefix("sha256:")[:40]
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OptionError(
+                "the cache folder cannot be used", where=self.root, found=error,
+                hint="name a writable folder with enough room: pytest --trt-cache=DIR",
+            ) from error  # fmt: skip
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest if it and every file it lists are whole."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+        whole = all(digests.of_files([folder / name]) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if whole else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes *text* to *path* so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        # mkstemp makes private files; a report or baseline is read by others.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,381 @@
+"""The checks of one engine: measurement, limits and baseline in, an `Outcome` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtcheck import judge
+from trtcheck.baselines.schema import Baseline, finite
+from trtcheck.case import Check, Gates, Numerics, Outcome, Precision, Verdict
+from trtcheck.errors import BaselineError
+from trtcheck.judge import unpaired
+from trtcheck.judge.classes import AccuracyVerdict, ClassesVerdict, ClassVerdict
+from trtcheck.metrics.confusion import Confusion
+from trtcheck.names import fraction, listed, p_value, points
+
+if TYPE_CHECKING:
+    from trtcheck.backends.base import BuiltEngine
+    from trtcheck.baselines.store import Approved
+    from trtcheck.case import Case, EngineSpec
+    from trtcheck.evaluation import Evaluation
+
+SHARED_PROVIDER = (
+    "FP32 on the CPU runs on the same provider as the reference: this tests trtcheck's own lowering, "
+    "not an engine"
+)
+EMULATED = "emulated: computed in FP32 and rounded to the asked-for type after every node"
+
+UNPAIRED = (
+    "the baseline's counts stand without fitting answers of single images: compared by counts alone "
+    "(Fisher's exact test), which asks for more evidence"
+)
+
+FindBaseline = Callable[[], "Approved"]
+"""Looks the approved baseline up; raises BaselineError where it must not be compared."""
+
+
+def numerics_note(numerics: Numerics, precision: Precision | None) -> tuple[str, ...]:
+    """What a reader must know of how the answers came about."""
+    if numerics is Numerics.EMULATED:
+        return (EMULATED,)
+    return (SHARED_PROVIDER,) if numerics is Numerics.NATIVE and precision is Precision.FP32 else ()
+
+
+def build(case: Case, engine: EngineSpec, built: BuiltEngine) -> Outcome:
+    """Whether the engine that was built is the engine that was asked for."""
+    facts = built.facts
+    types: Mapping[str, int] = facts.get("types", {})
+    wrong = _not_as_asked(engine.precision, types)
+    described = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
+    state = "from the cache" if built.cached else "built now"
+    message = f"{engine.name} engine {state}: {facts.get('nodes', 0)} nodes ({described})"
+    return Outcome(
+        model=case.name, engine=engine.name, check=Check.BUILD,
+        verdict=Verdict.FAIL if wrong else Verdict.PASS, message=wrong or message, numerics=built.numerics,
+        measured={"cached": built.cached, "facts": dict(facts), "lowered": dict(built.lowered)},
+        notes=(*numerics_note(built.numerics, engine.precision), *built.lowered.get("notes", ()), *built.notes),
+    )  # fmt: skip
+
+
+def _not_as_asked(precision: Precision | None, types: Mapping[str, int]) -> str | None:
+    """A sentence if no node computes in the precision that was asked for."""
+    needed = {Precision.FP16: "FLOAT16", Precision.BF16: "BFLOAT16", Precision.INT8: "quantized"}
+    if precision in needed and not types.get(needed[precision]):
+        found = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
+        return f"{precision.value} was asked for, but no node of the engine computes in it (found: {found})"
+    narrow = {name: types.get(name, 0) for name in needed.values()}
+    if precision is Precision.FP32 and any(narrow.values()):
+        return f"fp32 was asked for, but nodes compute in a narrower type (found: {narrow})"
+    return None
+
+
+def outputs(evaluation: Evaluation, gates: Gates) -> Outcome:
+    """Whether every output is there, finite and, where gates say so, close to the reference's."""
+    failures = list(evaluation.problems)
+    for drift in evaluation.outputs:
+        for count, what in ((drift.nan, "NaN"), (drift.inf, "infinite")):
+            if count:
+                failures.append(
+                    f"output '{drift.name}' has {count} {what} of {drift.elements} values, "
+                    f"first in image {drift.first_bad}"
+                )
+    failures += _beyond_limits(evaluation, gates)
+    if not evaluation.outputs and not evaluation.problems:
+        failures.append("no output was compared")
+    agreement = _agreement(evaluation)
+    if failures:
+        message = "; ".join(failures)
+    else:
+        worst = max(evaluation.outputs, key=lambda drift: drift.max_abs)
+        message = (
+            f"largest error {worst.max_abs:.3g} (output '{worst.name}', relative L2 {worst.relative_l2:.2g}, "
+            f"cosine {worst.cosine:.6f})"
+        )
+        if agreement is not None:
+            message += f"; same answer on {fraction(agreement['top1'])} of {evaluation.images} images"
+    return _outcome(
+        evaluation, Check.OUTPUTS, Verdict.FAIL if failures else Verdict.PASS, message,
+        {
+            "outputs": [drift_row(drift) for drift in evaluation.outputs],
+            "agreement": agreement,
+            "problems": list(evaluation.problems),
+            "limits": {name: getattr(gates, name) for name in _LIMITS},
+        },
+    )  # fmt: skip
+
+
+_LIMITS = ("max_abs", "max_rel", "relative_l2", "cosine", "kl", "top1_agreement")
+
+
+def _beyond_limits(evaluation: Evaluation, gates: Gates) -> list[str]:
+    found = []
+    for drift in evaluation.outputs:
+        for name in ("max_abs", "max_rel", "relative_l2"):
+            limit, value = getattr(gates, name), getattr(drift, name)
+            if limit is not None and not value <= limit:
+                found.append(f"{name} of output '{drift.name}' is {value:.4g}, limit {limit:g}")
+        if gates.cosine is not None and not drift.cosine >= gates.cosine:
+            found.append(f"cosine of output '{drift.name}' is {drift.cosine:.6f}, limit {gates.cosine:g}")
+    scores = evaluation.scores
+    for name, limit in (("kl", gates.kl), ("top1_agreement", gates.top1_agreement)):
+        if limit is not None and scores is None:
+            found.append(f"{name} cannot be judged: there are no class scores")
+    if scores is not None and gates.kl is not None and not scores.kl_mean <= gates.kl:
+        found.append(f"mean KL divergence is {scores.kl_mean:.4g} nats, limit {gates.kl:g}")
+    wanted = gates.top1_agreement
+    if scores is not None and wanted is not None and not scores.top1_agreement >= wanted:
+        found.append(f"same answer on {fraction(scores.top1_agreement)} of the images, limit {wanted:g}")
+    return found
+
+
+def drift_row(drift: Any) -> dict[str, Any]:
+    """The error of one output, JSON-ready; None where a figure is undefined or infinite."""
+    counts = {
+        name: getattr(drift, name) for name in ("name", "elements", "different", "nan", "inf", "first_bad")
+    }
+    figures = ("max_abs", "max_rel", "relative_l2", "cosine", "psnr")
+    return {**counts, **{name: finite(getattr(drift, name)) for name in figures}}
+
+
+def _agreement(evaluation: Evaluation) -> dict[str, Any] | None:
+    scores = evaluation.scores
+    if scores is None:
+        return None
+    return {
+        "top1": finite(scores.top1_agreement),
+        "top_k": finite(scores.top_k_agreement),
+        "k": scores.k,
+        "kl_mean": finite(scores.kl_mean),
+        "kl_max": finite(scores.kl_max),
+    }
+
+
+def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:
+    """Whether accuracy over all labelled images fell, against the reference and the approved baseline."""
+    labels = evaluation.judged_labels()
+    result = judge.accuracy(
+        labels.truth, labels.reference, labels.candidate, drop=gates.accuracy_drop, alpha=gates.alpha
+    )
+    top_k = judge.top_k_accuracy(
+        labels.reference_top_k[labels.counted], labels.candidate_top_k[labels.counted],
+        drop=1.0 if gates.top_k_accuracy_drop is None else gates.top_k_accuracy_drop, alpha=gates.alpha,
+    )  # fmt: skip
+    verdict, messages = result.verdict, [_accuracy_message("accuracy", result)]
+    if gates.top_k_accuracy_drop is not None:
+        verdict = _worse(verdict, top_k.verdict)
+        messages.append(_accuracy_message(f"top-{evaluation.top_k} accuracy", top_k))
+    measured = {
+        **_accuracy_row(result),
+        "top_k": {
+            "k": evaluation.top_k,
+            **_accuracy_row(top_k),
+            "gated": gates.top_k_accuracy_drop is not None,
+        },
+    }
+
+    def against(baseline: Baseline) -> tuple[Verdict, str, dict[str, Any]]:
+        answers = _paired_answers(baseline, evaluation)
+        if answers is None:
+            counts, now = _counts(baseline, evaluation)
+            then = unpaired.accuracy(counts, now, drop=gates.accuracy_drop, alpha=gates.alpha)
+        else:
+            then = judge.accuracy(
+                labels.truth, answers, labels.candidate, drop=gates.accuracy_drop, alpha=gates.alpha
+            )
+        return then.verdict, _accuracy_message("accuracy", then), _accuracy_row(then)
+
+    outcome = _outcome(evaluation, Check.ACCURACY, verdict, "; ".join(messages), measured)
+    return _with_baseline(outcome, evaluation, find, against)
+
+
+def recall(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:
+    """Whether any class lost recall, against the reference and the approved baseline."""
+    return _classes(evaluation, gates, find, Check.RECALL)
+
+
+def precision(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:
+    """Whether any class lost precision, against the reference and the approved baseline."""
+    return _classes(evaluation, gates, find, Check.PRECISION)
+
+
+def _classes(evaluation: Evaluation, gates: Gates, find: FindBaseline | None, check: Check) -> Outcome:
+    labels = evaluation.judged_labels()
+    recalled = check is Check.RECALL
+    drop = gates.recall_drop if recalled else gates.precision_drop
+    class_drops = {name: gates.margin(check, name) for name in gates.classes}
+
+    def paired(reference: np.ndarray) -> ClassesVerdict:
+        function = judge.recall if recalled else judge.precision
+        return function(
+            labels.truth, reference, labels.candidate, classes=evaluation.classes, drop=drop,
+            alpha=gates.alpha, class_drops=class_drops,
+        )  # fmt: skip
+
+    def against(baseline: Baseline) -> tuple[Verdict, str, dict[str, Any]]:
+        answers = _paired_answers(baseline, evaluation)
+        if answers is None:
+            counts, now = _counts(baseline, evaluation)
+            function = unpaired.recall if recalled else unpaired.precision
+            margins = [class_drops.get(name, drop) for name in evaluation.classes]
+            then = function(counts, now, classes=evaluation.classes, margins=margins, alpha=gates.alpha)
+        else:
+            then = paired(answers)
+        return then.verdict, _classes_message(check, then), {"classes": [class_row(r) for r in then.classes]}
+
+    result = paired(labels.reference)
+    outcome = _outcome(
+        evaluation, check, result.verdict, _classes_message(check, result),
+        {"classes": [class_row(row) for row in result.classes], "alpha": result.alpha},
+    )  # fmt: skip
+    return _with_baseline(outcome, evaluation, find, against)
+
+
+def _with_baseline(
+    outcome: Outcome,
+    evaluation: Evaluation,
+    find: FindBaseline | None,
+    against: Callable[[Baseline], tuple[Verdict, str, dict[str, Any]]],
+) -> Outcome:
+    """The *outcome* after the engine was compared with what was approved, where there is anything."""
+    if find is None:
+        return outcome
+    try:
+        approved = find()
+    except BaselineError as error:
+        # The verdict against the reference stays readable; nothing that was measured is lost.
+        meanwhile = f"meanwhile, against the reference: {outcome.verdict.value}: {outcome.message}"
+        return replace(outcome, verdict=Verdict.ERROR, message=f"{error}\n  {meanwhile}")
+    notes = (*outcome.notes, *approved.notes)
+    baseline = approved.baseline
+    if baseline is None or not baseline.classes:
+        return replace(outcome, notes=notes)
+    if _paired_answers(baseline, evaluation) is None:
+        notes = (*notes, UNPAIRED)
+    verdict, message, measured = against(baseline)
+    message = f"against the approved baseline: {message}"
+    both = f"{message}; {outcome.message}" if verdict is Verdict.FAIL else f"{outcome.message}; {message}"
+    return replace(
+        outcome, notes=notes, verdict=_worse(outcome.verdict, verdict), message=both,
+        measured={**outcome.measured, "baseline": {**measured, "verdict": verdict.value}},
+    )  # fmt: skip
+
+
+def _paired_answers(baseline: Baseline, evaluation: Evaluation) -> np.ndarray | None:
+    """The approved engine's answers (N,), or None where they are not stored or contradict its counts."""
+    labels, answers = evaluation.judged_labels(), baseline.predictions
+    count = len(evaluation.classes)
+    if answers is None or int(answers.max(initial=-1)) >= count or int(answers.min(initial=0)) < -1:
+        return None
+    then, (counts, _now) = Confusion.of(labels.truth, answers, count), _counts(baseline, evaluation)
+    same = all(np.array_equal(getattr(then, name), counts[name]) for name in ("tp", "fp", "fn"))
+    return answers if same else None
+
+
+def _counts(baseline: Baseline, evaluation: Evaluation) -> tuple[dict[str, list[int]], Confusion]:
+    """Counts of the approved engine in the order of the classes, and the confusion of this one."""
+    counts = {
+        column: [baseline.classes[name][column] for name in evaluation.classes]
+        for column in ("tp", "fp", "fn", "tn")
+    }
+    return counts, evaluation.confusion()[1]
+
+
+def _worse(first: Verdict, second: Verdict) -> Verdict:
+    order = (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.SKIPPED)
+    return min(first, second, key=order.index)
+
+
+def _outcome(
+    evaluation: Evaluation, check: Check, verdict: Verdict, message: str, measured: Mapping[str, Any]
+) -> Outcome:
+    numerics = Numerics(evaluation.record["numerics"])
+    named = evaluation.record["precision"]
+    if verdict is Verdict.FAIL and evaluation.overflow is not None:
+        message = f"{message}; {evaluation.overflow}"
+    return Outcome(
+        model=evaluation.model, engine=evaluation.engine, check=check, verdict=verdict, message=message,
+        numerics=numerics, measured=measured,
+        notes=numerics_note(numerics, Precision(named) if named else None),
+    )  # fmt: skip
+
+
+def class_row(row: ClassVerdict) -> dict[str, Any]:
+    """One class's verdict, JSON-ready."""
+    return {**asdict(row), "drop": row.drop, "verdict": row.verdict.value}
+
+
+def _accuracy_row(result: AccuracyVerdict) -> dict[str, Any]:
+    return {**asdict(result), "verdict": result.verdict.value}
+
+
+def _accuracy_message(what: str, result: AccuracyVerdict) -> str:
+    change = f"{what} {fraction(result.before)} -> {fraction(result.after)} of {result.images} images"
+    evidence = f"{result.b} newly wrong, {result.c} newly right, {p_value(result.p)}"
+    limit = f"limit {points(result.margin)}"
+    if result.verdict is Verdict.FAIL:
+        return f"{change}: fell by {points(result.before - result.after)} ({evidence}, {limit})"
+    if result.verdict is Verdict.INCONCLUSIVE:
+        return f"{change}: too few images to tell ({evidence}, {limit}); {_seen(result.detectable)}"
+    return f"{change} ({evidence}, {limit}); {_seen(result.detectable)}"
+
+
+def _seen(detectable: float | None) -> str:
+    if detectable is None:
+        return "no drop could have been seen"
+    return f"a drop under {points(detectable)} could have been missed"
+
+
+def _classes_message(check: Check, result: ClassesVerdict) -> str:
+    failed = result.named(Verdict.FAIL)
+    if failed:
+        return "; ".join(_class_message(check, row) for row in failed)
+    unsure = result.named(Verdict.INCONCLUSIVE)
+    empty = result.named(Verdict.SKIPPED)
+    passed = result.named(Verdict.PASS)
+    parts = []
+    if passed:
+        worst = passed[0]
+        fell = worst.drop is not None and worst.drop > 0
+        largest = f"largest drop {points(worst.drop)} ('{worst.name}')" if fell else "no class fell"
+        parts.append(f"{check.value} holds in {len(passed)} classes: {largest}")
+        parts.append(_missed(check, passed))
+    if unsure:
+        lowest = [row for row in unsure if row.drop is not None and row.drop > 0]
+        drops = ", ".join(f"'{row.name}' {points(row.drop)} of {row.support}" for row in lowest[:3])
+        parts.append(
+            f"too few images to tell for {listed(row.name for row in unsure)}"
+            + (f" (observed drops: {drops} images)" if drops else "")
+        )
+    if empty:
+        parts.append(f"no images of {listed(row.name for row in empty)}")
+    return "; ".join(parts)
+
+
+def _missed(check: Check, rows: Sequence[ClassVerdict]) -> str:
+    """What the pass could have missed in the class that sees least."""
+    blindest = max(rows, key=lambda row: row.detectable or 1.0)
+    what = "a drop" if check is Check.RECALL else "new false positives in"
+    unit = "" if check is Check.RECALL else " of the other images"
+    return f"{what} under {points(blindest.detectable)}{unit} could have been missed in '{blindest.name}'"
+
+
+def _class_message(check: Check, row: ClassVerdict) -> str:
+    kind = ("newly wrong", "newly right") if check is Check.RECALL else ("new false positives", "gone")
+    return (
+        f"{check.value} of '{row.name}' fell from {fraction(row.before)} to {fraction(row.after)} "
+        f"(support {row.support}: {row.b} {kind[0]}, {row.c} {kind[1]}, {p_value(row.p_adjusted)}, "
+        f"limit {points(row.margin)})"
+    )
+
+
+CHECKS: Mapping[Check, Callable[[Evaluation, Gates, FindBaseline | None], Outcome]] = {
+    Check.OUTPUTS: lambda evaluation, gates, _find: outputs(evaluation, gates),
+    Check.ACCURACY: accuracy,
+    Check.RECALL: recall,
+    Check.PRECISION: precision,
+}
+"""The checks that judge an evaluation, by name; `build` judges the engine alone."""

@@ -1,0 +1,70 @@
+"""The fingerprint of machine and libraries that a figure belongs to."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trtcheck.backends.base import BackendInfo
+    from trtcheck.case import Numerics
+
+PACKAGES = (
+    "pytest-trtcheck", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "polygraphy", "tensorrt", "tensorrt-rtx",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of the installed packages that can move a figure, by distribution name."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(backend: BackendInfo) -> dict[str, Any]:
+    """What a report says of the place where it was made; JSON-ready."""
+    return {**bare_fingerprint(), "backend": asdict(backend)}
+
+
+def bare_fingerprint() -> dict[str, Any]:
+    """The same where no backend was opened."""
+    return {
+        "backend": None,
+        "machine": platform.machine(),
+        "packages": versions(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "byteorder": sys.byteorder,
+    }
+
+
+def accuracy_environment(backend: str, numerics: Numerics) -> str:
+    """The name of the environment that an accuracy baseline belongs to.
+
+    Backend and numerics decide, not the processor: a hosted CPU runner changes its processor daily.
+    """
+    return f"{backend}-{numerics.value}"
+
+
+def runtime_version() -> str | None:
+    """Version of the installed ONNX Runtime, of whichever distribution, without importing it."""
+    found = versions()
+    return found.get("onnxruntime-gpu") or found.get("onnxruntime")
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "CPU"

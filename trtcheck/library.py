@@ -1,0 +1,78 @@
+"""trtcheck without pytest: evaluate a case and judge the result, in a script or a notebook."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtcheck import checks
+from trtcheck.case import Case, Check, EngineSpec, Gates, Outcome
+from trtcheck.progress import LoggedProgress
+from trtcheck.session import Workbench
+from trtcheck.settings import cache_folder, parse_backend, parse_engines, read_settings
+from trtcheck.suite import read_suite as _read_suite
+
+if TYPE_CHECKING:
+    from trtcheck.evaluation import Evaluation
+
+__all__ = ["evaluate", "judge_evaluation", "read_suite"]
+
+
+def evaluate(
+    case: Case,
+    engine: str | EngineSpec,
+    *,
+    backend: str = "auto",
+    cache: Path | str | None = None,
+    threads: int | None = None,
+) -> Evaluation:
+    """Compares one engine of *case* with the ONNX Runtime reference, image by image.
+
+    Args:
+        case: Model, data and limits.
+        engine: A precision (``"fp16"``) or the path of an ``.onnx`` file.
+        backend: As ``--trt-backend``.
+        cache: Folder of lowered models, engines and reference answers; None for the user's cache.
+        threads: Threads for inference; None for all processors.
+
+    Raises:
+        TrtcheckError: The case cannot be opened, or the engine not built or run.
+    """
+    here = Path.cwd()
+    spec = engine if isinstance(engine, EngineSpec) else parse_engines([engine], base=here, where="engine")[0]
+    settings = read_settings({"cache": cache}, {}, invoked_in=here, root=here)
+    with tempfile.TemporaryDirectory(prefix="trtcheck-") as shared:
+        workbench = Workbench(
+            cache=cache_folder(settings), shared=Path(shared), backend=parse_backend(backend),
+            threads=threads or os.cpu_count() or 1, progress=LoggedProgress(),
+        )  # fmt: skip
+        return workbench.evaluation(case, spec)
+
+
+def judge_evaluation(evaluation: Evaluation, check: Check | str, gates: Gates | None = None) -> Outcome:
+    """Judges an evaluation as the item of that name would, without a baseline.
+
+    Args:
+        evaluation: What `evaluate` returned.
+        check: ``"outputs"``, ``"accuracy"``, ``"recall"`` or ``"precision"``.
+        gates: Limits; None for the defaults.
+
+    Raises:
+        ValueError: *check* is no check of an evaluation.
+        TrtcheckError: There are no class scores or no labels to judge.
+    """
+    judged = Check(check)
+    if judged not in checks.CHECKS:
+        raise ValueError(f"check {judged.value!r} judges no evaluation; one of {[c.value for c in checks.CHECKS]}")
+    return checks.CHECKS[judged](evaluation, gates or Gates(), None)
+
+
+def read_suite(path: Path | str) -> tuple[Case, ...]:
+    """The cases of a ``trtcheck.toml``.
+
+    Raises:
+        SuiteError: The file cannot be used.
+    """
+    return _read_suite(Path(path))

@@ -1,0 +1,150 @@
+"""Confusion matrices and the per-class figures that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+NO_LABEL = -1
+"""Truth of an image that has no label: it is compared, but never counted as right or wrong."""
+NO_ANSWER = -1
+"""Predicted label where the scores name no class (NaN): always a wrong answer."""
+
+
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts of every pair of true and predicted label.
+
+    Args:
+        truth: Integer labels (N,), `NO_LABEL` for images that do not count.
+        predicted: Integer answers (N,), `NO_ANSWER` where there was none.
+        classes: Number of classes C.
+
+    Returns:
+        int64 counts (C, C + 1); the last column counts the images without an answer.
+
+    Raises:
+        ValueError: The arrays differ in length or hold labels outside the classes.
+    """
+    if truth.shape != predicted.shape or truth.ndim != 1:
+        raise ValueError(f"truth {truth.shape} and predicted {predicted.shape} must be two equal vectors")
+    for name, labels in (("truth", truth), ("predicted", predicted)):
+        if labels.size and not (-1 <= labels.min() and labels.max() < classes):
+            raise ValueError(f"{name} holds labels outside -1..{classes - 1}")
+    counted = truth != NO_LABEL
+    row = truth[counted].astype(np.int64)
+    column = predicted[counted].astype(np.int64)
+    column[column == NO_ANSWER] = classes
+    width = classes + 1
+    return np.bincount(row * width + column, minlength=classes * width).reshape(classes, width)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Element-wise ratio, NaN where the denominator is zero."""
+    out = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator > 0)
+    return out
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Averages over classes; NaN classes (no image, never predicted) are left out, as scikit-learn does.
+
+    Attributes:
+        precision: Average precision as a fraction.
+        recall: Average recall as a fraction.
+        f1: Average F1 as a fraction.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """A confusion matrix (C, C + 1), rows the truth, last column "no answer", with what follows from it.
+
+    Undefined figures are NaN, as with scikit-learn's ``zero_division=np.nan``.
+    """
+
+    matrix: np.ndarray
+
+    @classmethod
+    def of(cls, truth: np.ndarray, predicted: np.ndarray, classes: int) -> Confusion:
+        """The confusion of *predicted* against *truth*; see `confusion_matrix`."""
+        return cls(confusion_matrix(truth, predicted, classes))
+
+    def __add__(self, other: Confusion) -> Confusion:
+        """The confusion of both sets of images together."""
+        return Confusion(self.matrix + other.matrix)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes C."""
+        return len(self.matrix)
+
+    @cached_property
+    def support(self) -> np.ndarray:
+        """Labelled images of each class (C,)."""
+        return self.matrix.sum(axis=1)
+
+    @cached_property
+    def tp(self) -> np.ndarray:
+        """True positives (C,)."""
+        return np.diagonal(self.matrix).copy()
+
+    @cached_property
+    def fp(self) -> np.ndarray:
+        """False positives (C,)."""
+        return self.matrix[:, :-1].sum(axis=0) - self.tp
+
+    @cached_property
+    def fn(self) -> np.ndarray:
+        """False negatives (C,), images without an answer among them."""
+        return self.support - self.tp
+
+    @cached_property
+    def tn(self) -> np.ndarray:
+        """True negatives (C,)."""
+        return self.matrix.sum() - self.tp - self.fp - self.fn
+
+    @cached_property
+    def recall(self) -> np.ndarray:
+        """TP / (TP + FN) (C,), NaN for a class without images."""
+        return _ratio(self.tp, self.support)
+
+    @cached_property
+    def precision(self) -> np.ndarray:
+        """TP / (TP + FP) (C,), NaN for a class that was never predicted."""
+        return _ratio(self.tp, self.tp + self.fp)
+
+    @cached_property
+    def f1(self) -> np.ndarray:
+        """2 TP / (2 TP + FP + FN) (C,), NaN for a class with neither images nor predictions."""
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of labelled images that were answered right; NaN without any."""
+        total = int(self.matrix.sum())
+        return int(self.tp.sum()) / total if total else float("nan")
+
+    @property
+    def macro(self) -> Averages:
+        """Unweighted averages over classes."""
+        return self._average(np.ones(self.classes))
+
+    @property
+    def weighted(self) -> Averages:
+        """Averages over classes weighted by support."""
+        return self._average(self.support.astype(float))
+
+    def _average(self, weights: np.ndarray) -> Averages:
+        def over(values: np.ndarray) -> float:
+            known = ~np.isnan(values)
+            total = weights[known].sum()
+            return float((values[known] * weights[known]).sum() / total) if total else float("nan")
+
+        return Averages(over(self.precision), over(self.recall), over(self.f1))

@@ -1,0 +1,152 @@
+"""From class scores to answers, confidences and agreement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trtcheck.metrics.confusion import NO_ANSWER
+
+_SUM_TOLERANCE = 5e-3  # FP16 probabilities of 1000 classes sum to 1 within this
+
+
+def answers(scores: np.ndarray) -> np.ndarray:
+    """The class with the highest score of every row.
+
+    Args:
+        scores: Class scores (N, C).
+
+    Returns:
+        int64 labels (N,); `NO_ANSWER` where a row holds NaN or several classes share +inf, since what
+        an argmax says there is chance. Finite ties go to the first class, as ``numpy.argmax`` has it.
+    """
+    if scores.shape[1] == 0:
+        return np.full(len(scores), NO_ANSWER)
+    best = scores.argmax(axis=1)
+    undefined = np.isnan(scores).any(axis=1) | ((scores == np.inf).sum(axis=1) > 1)
+    return np.where(undefined, NO_ANSWER, best)
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Rows as probabilities: kept where they already are (non-negative, sum 1), else their softmax.
+
+    Args:
+        scores: Class scores (N, C): logits, log-probabilities or probabilities.
+
+    Returns:
+        float64 (N, C); NaN rows stay NaN.
+    """
+    scores = scores.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        already = (scores >= 0).all(axis=1) & (np.abs(scores.sum(axis=1) - 1) < _SUM_TOLERANCE)
+        shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+        soft = shifted / shifted.sum(axis=1, keepdims=True)
+    return np.where(already[:, None], scores, soft)
+
+
+def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether each label is among its row's k highest scores; never where the row has no answer.
+
+    Args:
+        scores: Class scores (N, C).
+        labels: Labels (N,); negative ones are never in the top k.
+        k: How many classes count, at most C.
+
+    Returns:
+        bool (N,). Equal scores are ranked by class number, so that k classes count and no more.
+    """
+    if not len(scores):
+        return np.zeros(0, dtype=bool)
+    own = np.take_along_axis(scores, np.maximum(labels, 0)[:, None], axis=1)
+    columns = np.arange(scores.shape[1])
+    ahead = (scores > own) | ((scores == own) & (columns < labels[:, None]))
+    result: np.ndarray = (ahead.sum(axis=1) < k) & (labels >= 0) & (answers(scores) != NO_ANSWER)
+    return result
+
+
+@dataclass(frozen=True)
+class ScoreDrift:
+    """How far two sets of class scores are apart; shards add up.
+
+    Attributes:
+        images: Images compared.
+        top1_same: Images on which both give the same answer.
+        top_k_kept: Images whose reference answer is among the engine's k best.
+        kl_sum: Sum of the Kullback-Leibler divergences KL(reference || engine), in nats.
+        kl_max: Largest of them.
+        kl_images: Images on which it is defined (both rows finite).
+        k: k of *top_k_kept*.
+    """
+
+    images: int = 0
+    top1_same: int = 0
+    top_k_kept: int = 0
+    kl_sum: float = 0.0
+    kl_max: float = 0.0
+    kl_images: int = 0
+    k: int = 5
+
+    @classmethod
+    def of(cls, reference: np.ndarray, candidate: np.ndarray, k: int) -> ScoreDrift:
+        """Drift of *candidate* scores (N, C) from *reference* scores (N, C)."""
+        before, after = answers(reference), answers(candidate)
+        # Images without an answer agree with nothing, not even with each other.
+        same = (before == after) & (before != NO_ANSWER)
+        divergence = kl_divergence(probabilities(reference), probabilities(candidate))
+        known = divergence[~np.isnan(divergence)]
+        return cls(
+            images=len(reference),
+            top1_same=int(same.sum()),
+            top_k_kept=int(in_top_k(candidate, before, k).sum()),
+            kl_sum=float(known.sum()),
+            kl_max=float(known.max(initial=0.0)),
+            kl_images=len(known),
+            k=k,
+        )
+
+    def __add__(self, other: ScoreDrift) -> ScoreDrift:
+        """The drift over both sets of images."""
+        return ScoreDrift(
+            self.images + other.images,
+            self.top1_same + other.top1_same,
+            self.top_k_kept + other.top_k_kept,
+            self.kl_sum + other.kl_sum,
+            max(self.kl_max, other.kl_max),
+            self.kl_images + other.kl_images,
+            other.k,
+        )
+
+    @property
+    def top1_agreement(self) -> float:
+        """Share of images with the same answer; NaN without images."""
+        return self.top1_same / self.images if self.images else float("nan")
+
+    @property
+    def top_k_agreement(self) -> float:
+        """Share of images whose reference answer is among the engine's k best."""
+        return self.top_k_kept / self.images if self.images else float("nan")
+
+    @property
+    def kl_mean(self) -> float:
+        """Mean Kullback-Leibler divergence in nats; NaN where none is defined."""
+        return self.kl_sum / self.kl_images if self.kl_images else float("nan")
+
+
+def kl_divergence(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """KL(reference || candidate) of every row.
+
+    Args:
+        reference: Probabilities (N, C).
+        candidate: Probabilities (N, C).
+
+    Returns:
+        float64 (N,) in nats, NaN where a row holds NaN. A zero of the candidate where the reference has
+        mass is read as the smallest positive float, so that the divergence is large but finite.
+    """
+    tiny = np.finfo(np.float64).tiny
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = reference * (np.log(np.maximum(reference, tiny)) - np.log(np.maximum(candidate, tiny)))
+    # An exact zero of the reference contributes nothing, whatever stands beside it.
+    terms = np.where(reference == 0, np.where(np.isnan(candidate), np.nan, 0.0), terms)
+    return np.maximum(terms.sum(axis=1), 0.0)

@@ -1,0 +1,46 @@
+"""Names of models and engines as parts of paths, and numbers as people read them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable
+
+
+def slug(name: str) -> str:
+    """*name* as one part of a path: kept where it is harmless, else cleaned and made unique by a digest."""
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60]
+    if clean == name:
+        return clean
+    return f"{clean or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def fraction(value: float | None) -> str:
+    """A share of 1 the way confusion tables print it: ``.870``, ``1.000``, ``undefined``."""
+    if value is None or math.isnan(value):
+        return "undefined"
+    return f"{value:.3f}".removeprefix("0") if value >= 0 else f"-{fraction(-value)}"
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points: ``1.3 points``; small ones with more digits."""
+    if value is None or math.isnan(value):
+        return "undefined"
+    number = value * 100
+    digits = 1 if abs(number) >= 0.1 or number == 0 else 2
+    return f"{number:.{digits}f} points"
+
+
+def p_value(p: float) -> str:
+    """A p-value, with a floor below which digits mean nothing: ``p = .012``, ``p < 1e-9``."""
+    if p < 1e-9:
+        return "p < 1e-9"
+    return f"p = {p:.1e}" if p < 1e-3 else f"p = {p:.3f}".replace("= 0.", "= .")
+
+
+def listed(names: Iterable[str], limit: int = 5) -> str:
+    """Quoted names in a row, the rest counted: ``'a', 'b' and 3 more``."""
+    every = list(names)
+    shown = ", ".join(f"'{name}'" for name in every[:limit])
+    return shown if len(every) <= limit else f"{shown} and {len(every) - limit} more"

@@ -1,0 +1,116 @@
+"""The pytest plugin: options, hooks and nothing else; everything heavy is imported where it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trtcheck.fixtures import ort_baseline, trt_case, trt_check, trt_engine, trt_precision
+from trtcheck.runtime import RUNTIME, Runtime
+
+if TYPE_CHECKING:
+    from trtcheck.items import SuiteFile
+
+__all__ = ["ort_baseline", "trt_case", "trt_check", "trt_engine", "trt_precision"]
+
+_OPTIONS = (
+    ("engine", "LIST", "engines to test: fp32, fp16, bf16, int8 or paths of .onnx files, comma-separated"),
+    ("backend", "NAME", "what runs the engines: auto (default), onnxruntime or onnxruntime-cpu"),
+    ("baselines", "DIR", "folder of the approved results (default: baselines)"),
+    ("report", "DIR", "folder of the report (default: reports)"),
+    ("cache", "DIR", "folder of lowered models, engines and reference answers (default: the user's cache)"),
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds one group of options, each with an ini key of the same meaning."""
+    group = parser.getgroup("trtcheck", "accuracy and performance regressions of TensorRT engines")
+    for name, metavar, text in _OPTIONS:
+        group.addoption(f"--trt-{name}", metavar=metavar, default=None, help=text)
+        parser.addini(f"trt_{name}", f"as --trt-{name}: {text}", type="string", default="")
+    group.addoption(
+        "--trt-update-baselines",
+        action="store_true",
+        default=False,
+        help="approve this run's results: write the baselines of every engine that neither failed nor erred",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Reads the options, and starts collecting results where this process reports them."""
+    config.addinivalue_line(
+        "markers",
+        "trtcheck(model=NAME, **gates): the model of trtcheck.toml that trt_case takes, and limits "
+        "(recall_drop, precision_drop, accuracy_drop, …) for trt_check",
+    )
+    runtime = Runtime.of_config(config)
+    config.stash[RUNTIME] = runtime
+    if not runtime.is_worker:
+        from trtcheck.recorder import Recorder
+
+        config.pluginmanager.register(Recorder(config, runtime), "trtcheck-recorder")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the session's shared results."""
+    runtime = config.stash.get(RUNTIME, None)
+    if runtime is not None:
+        runtime.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells a worker of pytest-xdist where the session's results are shared."""
+    node.workerinput["trtcheck_shared"] = str(node.config.stash[RUNTIME].shared)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """One line where engines were asked for."""
+    return config.stash[RUNTIME].header()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
+    """Collects ``trtcheck.toml`` and ``*.trtcheck.toml``."""
+    if file_path.suffix != ".toml":
+        return None
+    from trtcheck.suite import is_suite
+
+    if not is_suite(file_path):
+        return None
+    from trtcheck.items import SuiteFile
+
+    return SuiteFile.from_parent(parent, path=file_path)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a test that wants an engine once for every engine that was asked for."""
+    if "trt_precision" in metafunc.fixturenames:
+        engines = metafunc.config.stash[RUNTIME].engine_params()
+        metafunc.parametrize("trt_precision", engines, indirect=True, scope="session")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Lets the records of an item's checks ride on its report, from worker to controller."""
+    report = yield
+    from trtcheck.runtime import records_of
+
+    records = records_of(item, call, report)
+    if records:
+        report.trtcheck_records = records  # type: ignore[attr-defined]
+    return report
+
+
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """Gives inconclusive items a letter and a word of their own."""
+    records = getattr(report, "trtcheck_records", ())
+    if report.when == "call" and report.passed and any(r["verdict"] == "inconclusive" for r in records):
+        return "inconclusive", "I", ("INCONCLUSIVE", {"yellow": True})
+    return None

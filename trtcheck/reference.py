@@ -1,0 +1,153 @@
+"""The reference's answers: the original FP32 model on ONNX Runtime, kept on disk between sessions."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trtcheck.cache import Cache
+from trtcheck.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trtcheck.backends.base import LoadedEngine
+    from trtcheck.data.batches import Batch
+
+_log = logging.getLogger("trtcheck")
+
+LARGEST_KEPT = 4 << 30
+"""Answers that take more bytes than this are computed anew every time instead of being kept."""
+
+
+class CachedReference:
+    """Answers of an earlier pass over the same data, memory-mapped.
+
+    Args:
+        folder: The cache entry.
+        outputs: Names of the outputs in the order of their files.
+    """
+
+    def __init__(self, folder: Path, outputs: list[str]) -> None:
+        self._arrays = {
+            name: np.load(folder / f"{k}.npy", mmap_mode="r", allow_pickle=False)
+            for k, name in enumerate(outputs)
+        }
+
+    def answers(self, batch: Batch) -> Mapping[str, np.ndarray]:
+        """Outputs for the real images of *batch*."""
+        rows = slice(batch.start, batch.start + batch.count)
+        return {name: np.asarray(array[rows]) for name, array in self._arrays.items()}
+
+
+class LiveReference:
+    """Answers computed now, and written down on the way where a folder is given.
+
+    Args:
+        session: The loaded reference model.
+        images: Number of images N.
+        folder: Where the answers are kept, or None.
+    """
+
+    def __init__(self, session: LoadedEngine, images: int, folder: Path | None) -> None:
+        self._session = session
+        self._images = images
+        self._folder = folder
+        self._arrays: dict[str, np.memmap] = {}
+        self._written = 0
+
+    def answers(self, batch: Batch) -> Mapping[str, np.ndarray]:
+        """Outputs for the real images of *batch*.
+
+        Raises:
+            EngineError: An output does not have one row an image.
+        """
+        outputs = self._session.infer(batch.feeds)
+        size = len(next(iter(batch.feeds.values())))
+        for name, value in outputs.items():
+            if value.ndim == 0 or len(value) != size:
+                raise EngineError(
+                    f"output '{name}' of the reference has no row for each image",
+                    expected=f"first axis {size}, the batch", found=f"shape {value.shape}",
+                    hint="export the model with a batch axis in front of every output",
+                )  # fmt: skip
+        real = {name: value[: batch.count] for name, value in outputs.items()}
+        if self._folder is not None:
+            self._keep(batch, real)
+        return real
+
+    def _keep(self, batch: Batch, outputs: Mapping[str, np.ndarray]) -> None:
+        if not self._arrays and not self._open(outputs):
+            self._folder = None
+            return
+        for name, value in outputs.items():
+            array = self._arrays[name]
+            if array.shape[1:] != value.shape[1:] or array.dtype != value.dtype:
+                self._folder = None  # shapes that depend on the data are not kept
+                return
+            array[batch.start : batch.start + batch.count] = value
+        self._written += batch.count
+
+    def _open(self, outputs: Mapping[str, np.ndarray]) -> bool:
+        """Opens a file an output; False where the answers cannot be kept."""
+        folder = self._folder
+        row = sum(value[:1].nbytes for value in outputs.values())
+        if folder is None or row * self._images > LARGEST_KEPT:
+            return False
+        if any(value.dtype.kind in "OV" for value in outputs.values()):
+            return False
+        for k, (name, value) in enumerate(outputs.items()):
+            self._arrays[name] = np.lib.format.open_memmap(
+                folder / f"{k}.npy", mode="w+", dtype=value.dtype, shape=(self._images, *value.shape[1:])
+            )
+        return True
+
+    def finished(self) -> list[str] | None:
+        """Names of the outputs once all answers are on disk, or None where they are not."""
+        if self._folder is None or self._written != self._images:
+            return None
+        for array in self._arrays.values():
+            array.flush()
+        return list(self._arrays)
+
+
+@contextmanager
+def open_reference(
+    cache: Cache, key: str, images: int, session: Callable[[], LoadedEngine]
+) -> Iterator[CachedReference | LiveReference]:
+    """The reference's answers, from the cache where they are there, else computed and then kept.
+
+    Two processes that find the cache empty both compute: waiting would take as long.
+
+    Args:
+        cache: Where answers are kept between sessions.
+        key: Digest of model, data, preprocessing and runtime.
+        images: Number of images N.
+        session: Loads the reference model; called only where it is needed.
+
+    Raises:
+        ModelError: The reference model cannot be loaded.
+    """
+    found = cache.get("reference", key)
+    if found is not None:
+        yield CachedReference(found.folder, found.manifest["outputs"])
+        return
+    folder = cache.temporary("reference")
+    loaded = session()
+    try:
+        live = LiveReference(loaded, images, folder)
+        yield live
+        outputs = live.finished()
+        if outputs is not None:
+            with cache.locked("reference", key):
+                if cache.get("reference", key) is None:
+                    cache.commit("reference", key, folder, {"outputs": outputs})
+    finally:
+        loaded.close()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,283 @@
+"""The report's document: plain JSON, described in docs/report-schema.md; every view is made from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtcheck.case import Check, Outcome, Verdict
+from trtcheck.checks import drift_row
+from trtcheck.metrics.confusion import Confusion
+from trtcheck.metrics.flips import Flip
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trtcheck.evaluation import Evaluation
+
+SCHEMA_VERSION = 1
+FULL_MATRIX = 100
+"""Confusion matrices of more classes than this are given as their largest changes only."""
+LISTED_CONFUSIONS = 50
+_ORDER = (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.SKIPPED)
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The verdict that stands for several: error, fail, inconclusive, pass, skipped, in this order."""
+    return min((Verdict(v) for v in verdicts), key=_ORDER.index, default=Verdict.SKIPPED).value
+
+
+def item(nodeid: str, outcome: Outcome) -> dict[str, Any]:
+    """The record of one check."""
+    return {
+        "nodeid": nodeid,
+        "model": outcome.model,
+        "engine": outcome.engine,
+        "check": outcome.check.value,
+        "verdict": outcome.verdict.value,
+        "numerics": None if outcome.numerics is None else outcome.numerics.value,
+        "message": outcome.message,
+        "notes": list(outcome.notes),
+        **plain(outcome.measured),
+    }
+
+
+def document(
+    *,
+    items: Sequence[Mapping[str, Any]],
+    evaluations: Sequence[Evaluation],
+    baselines: Mapping[tuple[str, str], Mapping[str, Any]],
+    environment: Mapping[str, Any],
+    run: Mapping[str, Any],
+    root: Path,
+) -> dict[str, Any]:
+    """The whole report.
+
+    Args:
+        items: Records of `item`.
+        evaluations: What was evaluated.
+        baselines: State of the baseline by model and engine (see docs/report-schema.md).
+        environment: The fingerprint of machine and libraries.
+        run: Start (ISO 8601), duration in seconds and other facts of this run.
+        root: Paths below it are given relative to it.
+    """
+    ordered = sorted(items, key=_item_order)
+    done = {(e.model, e.engine): e for e in evaluations}
+    pairs = sorted({(i["model"], i["engine"]) for i in ordered if i["engine"] is not None} | done.keys())
+    engines = []
+    for model, engine in pairs:
+        own = [i for i in ordered if (i["model"], i["engine"]) == (model, engine)]
+        found = done.get((model, engine))
+        engines.append(
+            {
+                **_engine_items(model, engine, own),
+                **(_evaluated(found, root) if found is not None else _NOT_EVALUATED),
+                "baseline": baselines.get((model, engine)),
+            }
+        )
+    names = sorted({i["model"] for i in ordered} | {model for model, _ in done})
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "verdict": worst(i["verdict"] for i in ordered),
+        "environment": plain(environment),
+        "run": plain(run),
+        "models": [_model(name, ordered, [e for e in evaluations if e.model == name], root) for name in names],
+        "engines": [plain(engine) for engine in engines],
+        "items": ordered,
+    }
+
+
+def _item_order(record: Mapping[str, Any]) -> tuple[str, str, int, str]:
+    checks = [check.value for check in Check]
+    return (record["model"], record["engine"] or "", checks.index(record["check"]), record["nodeid"])
+
+
+def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    numerics = [i["numerics"] for i in items if i["numerics"] is not None]
+    builds = [i for i in items if i["check"] == Check.BUILD.value]
+    facts = builds[0] if builds else {}
+    return {
+        "model": model,
+        "engine": engine,
+        "verdict": worst(i["verdict"] for i in items),
+        "numerics": numerics[0] if numerics else None,
+        "checks": {i["check"]: i["verdict"] for i in items},
+        "cached": facts.get("cached"),
+        "facts": facts.get("facts"),
+        "lowered": facts.get("lowered"),
+        "notes": list(dict.fromkeys(note for i in items for note in i["notes"])),
+    }
+
+
+_NOT_EVALUATED: Mapping[str, Any] = {
+    "precision": None, "backend": None, "images": None, "labelled": None, "classes": [], "accuracy": None,
+    "top_k": None, "averages": None, "confusion": None, "confusions": [], "outputs": [], "agreement": None,
+    "flips": None, "overflow": None, "problems": [],
+}  # fmt: skip
+
+
+def _evaluated(evaluation: Evaluation, root: Path) -> dict[str, Any]:
+    record = evaluation.record
+    scores = evaluation.scores
+    found = {
+        **_NOT_EVALUATED,
+        "precision": record["precision"],
+        "backend": record["environment"]["backend"]["name"],
+        "numerics": record["numerics"],
+        "cached": record["cached"],
+        "facts": record["facts"],
+        "lowered": _relative(record["lowered"], root),
+        "images": evaluation.images,
+        "outputs": [drift_row(drift) for drift in evaluation.outputs],
+        "agreement": None
+        if scores is None
+        else {
+            "top1": scores.top1_agreement, "top_k": scores.top_k_agreement, "k": scores.k,
+            "kl_mean": scores.kl_mean, "kl_max": scores.kl_max,
+        },
+        "overflow": evaluation.overflow,
+        "problems": list(evaluation.problems),
+    }  # fmt: skip
+    if evaluation.labels is None:
+        return found
+    before, after = evaluation.confusion()
+    names = evaluation.classes
+    labels, counted = evaluation.labels, evaluation.labels.counted
+    small = len(names) <= FULL_MATRIX
+    return {
+        **found,
+        "labelled": int(counted.sum()),
+        "accuracy": {"before": before.accuracy, "after": after.accuracy},
+        "top_k": {
+            "k": evaluation.top_k,
+            "before": _share(labels.reference_top_k[counted]),
+            "after": _share(labels.candidate_top_k[counted]),
+        },
+        "averages": {
+            side: {"macro": asdict(c.macro), "weighted": asdict(c.weighted)}
+            for side, c in (("before", before), ("after", after))
+        },
+        "classes": [
+            {
+                "name": name,
+                "support": int(before.support[k]),
+                "before": _counts(before, k),
+                "after": _counts(after, k),
+            }
+            for k, name in enumerate(names)
+        ],
+        "confusion": {"before": before.matrix.tolist(), "after": after.matrix.tolist()} if small else None,
+        "confusions": _changes(before, after, names),
+        "flips": _flips(evaluation),
+    }
+
+
+def _share(hits: np.ndarray) -> float | None:
+    return int(hits.sum()) / len(hits) if len(hits) else None
+
+
+def _counts(confusion: Confusion, k: int) -> dict[str, Any]:
+    counts = {name: int(getattr(confusion, name)[k]) for name in ("tp", "fp", "fn", "tn")}
+    return {**counts, **{name: float(getattr(confusion, name)[k]) for name in ("precision", "recall", "f1")}}
+
+
+def _changes(before: Confusion, after: Confusion, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The wrong answers that changed most in number, largest change first."""
+    import numpy as np
+
+    change = after.matrix - before.matrix
+    np.fill_diagonal(change, 0)
+    order = np.argsort(-np.abs(change), axis=None, kind="stable")[:LISTED_CONFUSIONS]
+    rows, columns = np.unravel_index(order, change.shape)
+    return [
+        {
+            "truth": names[r],
+            "answer": _name(names, -1 if c == len(names) else int(c)),
+            "before": int(before.matrix[r, c]),
+            "after": int(after.matrix[r, c]),
+        }
+        for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+        if change[r, c]
+    ]
+
+
+def _name(names: Sequence[str], label: int) -> str | None:
+    return names[label] if label >= 0 else None
+
+
+def _flips(evaluation: Evaluation) -> dict[str, Any]:
+    flips, names = evaluation.flips, evaluation.classes
+
+    def row(flip: Flip) -> dict[str, Any]:
+        return {
+            "index": flip.index,
+            "truth": _name(names, flip.truth),
+            "before": _name(names, flip.before),
+            "after": _name(names, flip.after),
+            "confidence_before": flip.confidence_before,
+            "confidence_after": flip.confidence_after,
+        }
+
+    return {
+        "total": flips.total,
+        "broken": flips.broken,
+        "fixed": flips.fixed,
+        "churn": flips.churn,
+        "worst": [row(flip) for flip in flips.worst],
+    }
+
+
+def _model(
+    name: str, items: Sequence[Mapping[str, Any]], evaluations: Sequence[Evaluation], root: Path
+) -> dict[str, Any]:
+    own = [i for i in items if i["model"] == name]
+    found: dict[str, Any] = {"name": name, "verdict": worst(i["verdict"] for i in own)}
+    asked = {i["engine"] for i in own if i["engine"] is not None} | {e.engine for e in evaluations}
+    found["engines"] = sorted(asked)
+    if not evaluations:
+        return {**found, "model": None, "data": None, "calibration": None, "classes": [], "gates": None}
+    first = evaluations[0]
+    record = first.record
+    return {
+        **found,
+        "model": _relative(record["model"], root),
+        "data": _relative({**record["data"], "images": first.images}, root),
+        "calibration": next(
+            (_relative(e.record["calibration"], root) for e in evaluations if e.record["calibration"]), None
+        ),
+        "classes": list(first.classes),
+        "gates": record["gates"],
+    }
+
+
+def _relative(record: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """The *record* with absolute paths below *root* made relative."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_relative_to(root):
+            return Path(value).relative_to(root).as_posix()
+        return value
+
+    return {key: shown(value) for key, value in record.items()}
+
+
+def plain(value: Any) -> Any:
+    """*value* as JSON has it: NaN and infinity become None, tuples lists; anything else is refused.
+
+    Raises:
+        TypeError: A value is no builtin, for example a numpy scalar.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    raise TypeError(f"{type(value).__name__} {value!r} does not belong in a report")

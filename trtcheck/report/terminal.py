@@ -1,0 +1,81 @@
+"""The terminal summary of a report's document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trtcheck.names import fraction, points
+
+_COLORS = {"fail": "red", "error": "red", "inconclusive": "yellow", "pass": "green", "skipped": "yellow"}
+_ALARMING = ("error", "fail")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line and the colour it may have."""
+
+    text: str
+    color: str | None = None
+
+
+def summary(document: Mapping[str, Any]) -> Iterator[Line]:
+    """Lines of the summary: regressions first, then what is inconclusive, then one line an engine."""
+    items = document["items"]
+    seen: set[tuple[str, str, str]] = set()
+    for verdict in (*_ALARMING, "inconclusive"):
+        for item in items:
+            # One broken data set breaks every item in the same way: it is told once.
+            same = (item["model"], item["engine"], item["message"])
+            if item["verdict"] != verdict or same in seen:
+                continue
+            seen.add(same)
+            head, *rest = item["message"].splitlines() or [""]
+            yield Line(f"{verdict.upper()} {item['nodeid']}: {head}", _COLORS[verdict])
+            yield from (Line(f"    {line}") for line in rest)
+    for engine in document["engines"]:
+        if engine["engine"]:
+            yield Line(_engine(engine), _COLORS[engine["verdict"]])
+    missing = [e for e in document["engines"] if e["baseline"] and e["baseline"]["status"] == "missing"]
+    yield from (Line(f"{e['model']}[{e['engine']}]: {e['baseline']['message']}") for e in missing)
+    changed = [e for e in document["engines"] if e["baseline"] and "changed" in e["baseline"]["message"]]
+    yield from (
+        Line(f"{e['model']}[{e['engine']}]: {e['baseline']['message']}")
+        for e in changed
+        if e["baseline"]["status"] == "compared"
+    )
+
+
+def _engine(engine: Mapping[str, Any]) -> str:
+    """``fashion[int8] emulated PASS: accuracy .912 -> .909, largest recall drop …, 103 of 10000 answers …``."""
+    parts = []
+    if engine["accuracy"] is not None:
+        accuracy = engine["accuracy"]
+        parts.append(f"accuracy {fraction(accuracy['before'])} -> {fraction(accuracy['after'])}")
+        parts.append(_worst_class(engine["classes"]))
+    if engine["flips"] is not None:
+        flips = engine["flips"]
+        parts.append(
+            f"{flips['total']} of {engine['images']} answers changed ({flips['broken']} broken, {flips['fixed']} fixed)"
+        )
+    elif engine["outputs"]:
+        worst = max(engine["outputs"], key=lambda row: row["max_abs"] or 0.0)
+        parts.append(f"largest output error {worst['max_abs']}")
+    numerics = f" {engine['numerics']}" if engine["numerics"] else ""
+    rest = (engine["lowered"] or {}).get("rest")
+    how = f" (rest {rest})" if rest else ""
+    detail = f": {', '.join(part for part in parts if part)}" if parts else ""
+    return f"{engine['verdict'].upper():<12} {engine['model']}[{engine['engine']}]{how}{numerics}{detail}"
+
+
+def _worst_class(classes: list[Mapping[str, Any]]) -> str:
+    drops = [
+        (row["before"]["recall"] - row["after"]["recall"], row["name"])
+        for row in classes
+        if row["before"]["recall"] is not None and row["after"]["recall"] is not None
+    ]
+    if not drops:
+        return ""
+    drop, name = max(drops)
+    return f"largest recall drop {points(drop)} ('{name}')" if drop > 0 else "no class lost recall"

@@ -1,0 +1,204 @@
+"""What one pytest process holds: settings, the session's shared folder and its workbench."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trtcheck.case import Precision
+from trtcheck.errors import OptionError, TrtcheckError
+from trtcheck.settings import HOW_TO_ASK, Settings, cache_folder, read_settings
+
+if TYPE_CHECKING:
+    from trtcheck.case import Outcome
+    from trtcheck.progress import Progress
+    from trtcheck.session import Workbench
+
+RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
+OUTCOMES: pytest.StashKey[list[Outcome]] = pytest.StashKey()
+PENDING: pytest.StashKey[Outcome] = pytest.StashKey()
+"""The check that an item is about to make, as it stands if nothing comes of it."""
+
+_NAMES = ("engine", "backend", "baselines", "report", "cache")
+
+
+class Runtime:
+    """The state of one pytest process; kept in ``config.stash``.
+
+    Args:
+        settings: What the user asked for.
+        config: pytest's configuration.
+        shared: Folder that the controller made for this session's results; None on the controller.
+    """
+
+    def __init__(self, settings: Settings, config: pytest.Config, shared: Path | None) -> None:
+        self.settings = settings
+        self.is_worker = shared is not None
+        self._config = config
+        self._given = shared
+        self.suite_of: dict[str, Path] = {}
+
+    @classmethod
+    def of_config(cls, config: pytest.Config) -> Runtime:
+        """Reads options and ini keys.
+
+        Raises:
+            pytest.UsageError: An option cannot be used.
+        """
+        options = {name: config.getoption(f"--trt-{name}") for name in _NAMES}
+        options["update_baselines"] = config.getoption("--trt-update-baselines")
+        ini = {name: config.getini(f"trt_{name}") for name in _NAMES}
+        try:
+            settings = read_settings(
+                options, ini, invoked_in=config.invocation_params.dir, root=config.rootpath
+            )
+            if settings.engines is not None:
+                _refuse_namesake()
+                _require_runtime()
+        except OptionError as error:
+            raise pytest.UsageError(str(error)) from None
+        worker: Mapping[str, Any] = getattr(config, "workerinput", {})
+        shared = worker.get("trtcheck_shared")
+        return cls(settings, config, None if shared is None else Path(shared))
+
+    @cached_property
+    def shared(self) -> Path:
+        """Folder of this session's results, made when first asked for."""
+        return self._given or Path(tempfile.mkdtemp(prefix="trtcheck-"))
+
+    @cached_property
+    def workbench(self) -> Workbench:
+        """Builds and evaluates for this process.
+
+        Raises:
+            TrtcheckError: The backend or the cache folder cannot be used.
+        """
+        from trtcheck.session import Workbench
+
+        return Workbench(
+            cache=cache_folder(self.settings), shared=self.shared, backend=self.settings.backend,
+            threads=self._threads(), progress=self._progress(),
+        )  # fmt: skip
+
+    def _threads(self) -> int:
+        """This process's share of the processors it may use."""
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if self.is_worker else 1
+        return max(1, (processors or 1) // workers)
+
+    def _progress(self) -> Progress:
+        from trtcheck.progress import LoggedProgress, TerminalProgress
+
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        if self.is_worker or reporter is None or capture is None or not reporter.isatty:
+            return LoggedProgress()
+        return TerminalProgress(capture.global_and_fixture_disabled, reporter.ensure_newline)
+
+    def header(self) -> str | None:
+        """The line that says what runs the engines, where any were asked for."""
+        engines = self.settings.engines
+        if engines is None:
+            return None
+        from trtcheck.environment import processor, runtime_version
+
+        emulated = [engine.name for engine in engines if engine.precision is not Precision.FP32]
+        native = [engine.name for engine in engines if engine.precision is Precision.FP32]
+        how = [f"{', '.join(names)} {word}" for names, word in ((native, "native"), (emulated, "emulated")) if names]
+        return f"trtcheck: onnxruntime-cpu {runtime_version()} on {processor()}; {'; '.join(how)}"
+
+    def engine_params(self) -> list[Any]:
+        """Parameters of ``trt_precision``: engines by name, or one that is skipped."""
+        if not self.settings.engines:
+            return [pytest.param(None, id="none", marks=pytest.mark.skip(reason=HOW_TO_ASK))]
+        return [pytest.param(engine, id=engine.name) for engine in self.settings.engines]
+
+    def close(self) -> None:
+        """Removes the session's results, if this process made their folder."""
+        if not self.is_worker and "shared" in self.__dict__:
+            shutil.rmtree(self.shared, ignore_errors=True)
+
+
+def _refuse_namesake() -> None:
+    """Refuses to work beside the distribution `trtcheck`, which installs a package of the same name.
+
+    Raises:
+        OptionError: It is installed.
+    """
+    try:
+        metadata.distribution("trtcheck")
+    except metadata.PackageNotFoundError:
+        return
+    raise OptionError(
+        "the unrelated distribution 'trtcheck' is installed and shares the package name of pytest-trtcheck",
+        hint="pip uninstall -y trtcheck pytest-trtcheck && pip install pytest-trtcheck",
+    )
+
+
+def _require_runtime() -> None:
+    """Refuses to start where no ONNX Runtime is installed: it is the reference of every comparison.
+
+    Raises:
+        OptionError: It is not installed.
+    """
+    if find_spec("onnxruntime") is None:
+        raise OptionError("onnxruntime is not installed", hint='pip install "pytest-trtcheck[cpu]"')
+
+
+def add_outcome(item: pytest.Item, outcome: Outcome) -> None:
+    """Keeps *outcome* for the report and gives its scalars to JUnit."""
+    item.stash.setdefault(OUTCOMES, []).append(outcome)
+    prefix = f"trtcheck.{outcome.model}.{outcome.engine}.{outcome.check.value}"
+    figures = {
+        name: value for name, value in outcome.measured.items() if type(value) in (int, float, str, bool)
+    }
+    facts = {"verdict": outcome.verdict.value, "numerics": outcome.numerics and outcome.numerics.value}
+    item.user_properties += [(f"{prefix}.{name}", value) for name, value in {**facts, **figures}.items()]
+    lines = [f"{outcome.verdict.value}: {outcome.message}", *(f"note: {note}" for note in outcome.notes)]
+    item.add_report_section("call", f"trtcheck {outcome.check.value}", "\n".join(lines))
+
+
+def records_of(
+    item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> list[dict[str, Any]]:
+    """Records of the checks that *item* made in this phase, or of the one it could not make."""
+    from dataclasses import replace
+
+    from trtcheck.case import Verdict
+
+    outcomes = item.stash.get(OUTCOMES, [])
+    pending = item.stash.get(PENDING, None)
+    if report.when == "call":
+        item.stash[OUTCOMES] = []
+    elif report.when == "setup":
+        outcomes = []
+    else:
+        return []
+    if pending is not None and not outcomes:
+        if report.skipped:
+            outcomes = [replace(pending, verdict=Verdict.SKIPPED, message=_skip_reason(report))]
+        elif report.failed and call.excinfo is not None:
+            outcomes = [replace(pending, verdict=Verdict.ERROR, message=_reason(call.excinfo.value))]
+    if not outcomes:
+        return []
+    from trtcheck.report.document import item as record
+
+    return [record(item.nodeid, outcome) for outcome in outcomes]
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, TrtcheckError) else f"{type(error).__name__}: {error}"
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    longrepr = report.longrepr
+    return longrepr[2].removeprefix("Skipped: ") if isinstance(longrepr, tuple) else str(longrepr)

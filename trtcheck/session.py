@@ -1,0 +1,456 @@
+"""One test session's work: engines built once, evaluations made once, whatever asks for them.
+
+The workers of a session share results through a folder that the controller makes and removes; nothing
+that an engine answered outlives the session.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtcheck import digests, errors
+from trtcheck.backends import open_backend
+from trtcheck.backends.base import Backend, BuiltEngine, LoadedEngine
+from trtcheck.cache import Cache, write_atomically
+from trtcheck.case import Case, EngineSpec, Gates, Numerics, Precision
+from trtcheck.errors import CaseError, DataError, EngineError, TrtcheckError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trtcheck.data import Images
+    from trtcheck.evaluation import Evaluation, ReferenceResult
+    from trtcheck.model import Signature
+    from trtcheck.progress import Progress
+
+COLLAPSE = 0.99
+"""Below this agreement with the reference the emulated graph is searched for an overflow."""
+_REMEMBERED = 4
+"""Evaluations kept in memory; the items of one engine follow each other."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A case with its files opened and its parts checked against each other.
+
+    Attributes:
+        images: The evaluation data.
+        signature: Inputs and outputs of the reference model.
+        classes: Class names; empty where no class scores are judged.
+        scores: Name of the output with the class scores, or None.
+        truth: Labels (N,), -1 for none.
+    """
+
+    images: Images
+    signature: Signature
+    classes: tuple[str, ...]
+    scores: str | None
+    truth: np.ndarray
+
+
+def resolve(case: Case) -> Resolved:
+    """Opens the data and the model of *case* and checks that they fit.
+
+    Raises:
+        DataError: The data cannot be used.
+        ModelError: The model cannot be read.
+        CaseError: Classes, gates and model do not fit.
+    """
+    import numpy as np
+
+    from trtcheck.data.sources import open_images
+    from trtcheck.evaluation import scores_output
+    from trtcheck.metrics.confusion import NO_LABEL
+    from trtcheck.model import read_signature
+
+    signature = read_signature(case.onnx)
+    images = open_images(case.data, classes=case.classes, spec=case.input)
+    if images.labels is None and case.needs_labels:
+        raise DataError(
+            "there are no labels", where=images.name, expected="an integer array 'labels' (N,)",
+            hint='add labels (-1 for "none"), or set checks = ["build", "outputs"]',
+        )  # fmt: skip
+    truth = np.full(len(images), NO_LABEL, np.int64) if images.labels is None else images.labels
+    given = case.classes or images.class_names
+    scores: str | None = None
+    classes: tuple[str, ...] = ()
+    if case.needs_labels or given is not None or case.output is not None:
+        scores = scores_output(signature, case, None if given is None else len(given))
+        classes = given or _numbered(case, signature, scores, truth)
+    top = int(truth.max(initial=NO_LABEL))
+    if classes and top >= len(classes):
+        where = int(np.flatnonzero(truth == top)[0])
+        raise DataError(
+            f"labels[{where}] is out of range", where=images.name,
+            expected=f"-1 to {len(classes) - 1} for {len(classes)} classes", found=top,
+        )  # fmt: skip
+    unknown = sorted(set(case.gates.classes) - set(classes)) if classes else []
+    if unknown:
+        raise CaseError(
+            f"{case.name}: gates name a class that is not there: {', '.join(unknown)}",
+            expected=f"one of: {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}",
+        )
+    return Resolved(images, signature, classes, scores, truth)
+
+
+def _numbered(case: Case, signature: Signature, scores: str, truth: np.ndarray) -> tuple[str, ...]:
+    """Classes named by their numbers, as many as the model has scores."""
+    shape = next(tensor.shape for tensor in signature.outputs if tensor.name == scores)
+    width = shape[1] if shape is not None and len(shape) > 1 else None
+    if width is None:
+        raise CaseError(
+            f"{case.name}: the model does not say how many classes it has", where=case.onnx,
+            expected="classes = [\"…\", …] in the suite", found=f"output '{scores}' of open width",
+        )  # fmt: skip
+    return tuple(str(number) for number in range(width))
+
+
+class Workbench:
+    """Builds and evaluates for one process; results are shared with the session's other workers.
+
+    Args:
+        cache: Cache folder (reference answers, lowered models, engines).
+        shared: Folder of this session's results.
+        backend: Name as for ``--trt-backend``.
+        threads: Threads for inference.
+        progress: Where long work is shown.
+    """
+
+    def __init__(
+        self, *, cache: Path, shared: Path, backend: str, threads: int, progress: Progress
+    ) -> None:
+        self.cache = Cache(cache)
+        self._results = SharedResults(shared)
+        self._backend_name = backend
+        self._threads = threads
+        self._progress = progress
+        self._backend: Backend | None = None
+        self._resolved: dict[str, Resolved] = {}
+        self._evaluations: dict[str, Evaluation] = {}
+
+    @property
+    def backend(self) -> Backend:
+        """The backend, opened when first needed."""
+        if self._backend is None:
+            self._backend = open_backend(self._backend_name, threads=self._threads)
+        return self._backend
+
+    def resolve(self, case: Case) -> Resolved:
+        """The opened case, opened once a process; see `resolve`."""
+        key = case_key(case)
+        if key not in self._resolved:
+            self._resolved.clear()  # one model's data at a time is enough memory
+            self._resolved[key] = resolve(case)
+        return self._resolved[key]
+
+    def built(self, case: Case, engine: EngineSpec) -> BuiltEngine:
+        """The engine, built once a session.
+
+        Raises:
+            TrtcheckError: It cannot be lowered or built.
+        """
+
+        def make() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            with self._progress.task(f"building {case.name}[{engine.name}]"):
+                built = self._build(case, engine)
+            paths = {"path": str(built.path), "lowered_path": str(built.lowered_path)}
+            return {**asdict(built), **paths}, {}
+
+        record, _ = self._results.get_or_make(f"build-{_key(case, engine)}", make)
+        return BuiltEngine(
+            path=Path(record["path"]), lowered_path=Path(record["lowered_path"]), numerics=Numerics(record["numerics"]), cached=record["cached"],
+            lowered=record["lowered"], facts=record["facts"], notes=tuple(record["notes"]),
+        )  # fmt: skip
+
+    def _build(self, case: Case, engine: EngineSpec) -> BuiltEngine:
+        from trtcheck.data.sources import open_images
+        from trtcheck.engines import build, lower
+
+        calibration = None
+        if case.calibration is not None and engine.precision is Precision.INT8:
+            calibration = open_images(case.calibration, spec=case.input, role="calibration")
+        lowered = lower(case, engine, self.cache, calibration)
+        return build(lowered, self.backend, self.cache)
+
+    def evaluation(self, case: Case, engine: EngineSpec) -> Evaluation:
+        """The comparison of the engine with the reference, made once a session.
+
+        Raises:
+            TrtcheckError: The case cannot be opened, or the engine not built or run.
+        """
+        from trtcheck.evaluation_record import from_parts, to_parts
+
+        key = _key(case, engine)
+        if key not in self._evaluations:
+            record, arrays = self._results.get_or_make(
+                f"evaluation-{key}", lambda: to_parts(self._evaluate(case, engine))
+            )
+            while len(self._evaluations) >= _REMEMBERED:
+                del self._evaluations[next(iter(self._evaluations))]
+            self._evaluations[key] = from_parts(record, arrays)
+        return self._evaluations[key]
+
+    def reference(self, case: Case) -> ReferenceResult:
+        """What the reference answers on the case, without any engine.
+
+        Raises:
+            TrtcheckError: The case cannot be opened, or gives no class scores.
+        """
+        from trtcheck.data.batches import batches
+        from trtcheck.evaluation import stream_reference
+        from trtcheck.reference import open_reference
+
+        resolved = self.resolve(case)
+        size = resolved.signature.fixed_batch or case.batch
+        key = self._reference_key(case, resolved, size)
+        total = len(resolved.images)
+        with (
+            self._progress.task(f"evaluating the reference of {case.name}", total) as advance,
+            open_reference(self.cache, key, total, lambda: self._reference(case)) as reference,
+        ):
+            return stream_reference(
+                case, classes=resolved.classes, scores=resolved.scores, truth=resolved.truth,
+                reference=reference, advance=advance,
+                batches=batches(resolved.images, resolved.signature, case.input, size),
+            )  # fmt: skip
+
+    def _evaluate(self, case: Case, engine: EngineSpec) -> Evaluation:
+        from trtcheck.data.batches import batches
+        from trtcheck.evaluation import stream
+        from trtcheck.reference import open_reference
+
+        built = self.built(case, engine)
+        resolved = self.resolve(case)
+        loaded = self.backend.load(built.path)
+        try:
+            signature = _with_batch(resolved.signature, loaded.signature, engine.name)
+            size = signature.fixed_batch or case.batch
+            total = len(resolved.images)
+            key = self._reference_key(case, resolved, size)
+            with (
+                self._progress.task(f"evaluating {case.name}[{engine.name}]", total) as advance,
+                open_reference(self.cache, key, total, lambda: self._reference(case)) as reference,
+            ):
+                evaluation = stream(
+                    case, engine_name=engine.name, classes=resolved.classes, scores=resolved.scores,
+                    truth=resolved.truth, reference=reference, engine=loaded, advance=advance,
+                    batches=batches(resolved.images, signature, case.input, size),
+                )  # fmt: skip
+        finally:
+            loaded.close()
+        overflow = self._overflow(case, built, resolved, signature, size, evaluation)
+        return replace(evaluation, overflow=overflow, record=self._record(case, engine, built, resolved))
+
+    def _reference(self, case: Case) -> LoadedEngine:
+        from trtcheck.backends.onnxruntime import reference_session
+
+        return reference_session(case.onnx, self._threads)
+
+    def _reference_key(self, case: Case, resolved: Resolved, size: int) -> str:
+        import onnxruntime
+
+        from trtcheck import model
+
+        return digests.of_json(
+            {
+                "model": model.digest(case.onnx),
+                "data": resolved.images.digest(),
+                "input": asdict(case.input),
+                "batch": size,
+                "runtime": f"onnxruntime {onnxruntime.__version__} cpu",
+            }
+        )
+
+    def _overflow(
+        self, case: Case, built: BuiltEngine, resolved: Resolved, signature: Signature, size: int,
+        evaluation: Evaluation,
+    ) -> str | None:  # fmt: skip
+        """The node that leaves the narrow type's range, looked for where answers collapsed."""
+        from trtcheck.data.batches import batches
+
+        agreement = evaluation.scores.top1_agreement if evaluation.scores is not None else 1.0
+        if built.numerics is not Numerics.EMULATED or not (evaluation.nonfinite or agreement < COLLAPSE):
+            return None
+        bad = [drift.first_bad for drift in evaluation.outputs if drift.first_bad is not None]
+        start = min(bad) if bad else evaluation.flips.worst[0].index if evaluation.flips.worst else 0
+        stop = min(start + size, len(resolved.images))
+        batch = next(iter(batches(resolved.images, signature, case.input, size, start=start, stop=stop)))
+        return self.backend.find_overflow(built.lowered_path, batch.feeds)
+
+    def _record(
+        self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved
+    ) -> dict[str, Any]:
+        from trtcheck import model
+        from trtcheck.environment import fingerprint
+
+        return {
+            "precision": engine.precision.value if engine.precision else None,
+            "numerics": built.numerics.value,
+            "cached": built.cached,
+            "lowered": dict(built.lowered),
+            "facts": dict(built.facts),
+            "notes": list(built.notes),
+            "environment": fingerprint(self.backend.info),
+            "model": {
+                "path": str(case.onnx),
+                "digest": model.digest(case.onnx),
+                "inputs": [str(tensor) for tensor in resolved.signature.inputs],
+                "outputs": [str(tensor) for tensor in resolved.signature.outputs],
+            },
+            "data": {
+                "name": resolved.images.name,
+                "digest": resolved.images.digest(),
+                "labels_digest": digests.of_array(resolved.truth),
+            },
+            "calibration": self._calibration_record(case, built),
+            "gates": gates_record(case.gates),
+        }
+
+    @staticmethod
+    def _calibration_record(case: Case, built: BuiltEngine) -> dict[str, Any] | None:
+        if not built.lowered.get("calibration_digest"):
+            return None
+        name = str(case.calibration) if isinstance(case.calibration, str | Path) else "given as arrays"
+        return {
+            "name": name,
+            "digest": built.lowered["calibration_digest"],
+            "images": built.lowered["calibration_images"],
+        }
+
+
+def _with_batch(reference: Signature, engine: Signature, name: str) -> Signature:
+    """The reference's signature with the batch size that the engine prescribes, if it does.
+
+    Raises:
+        EngineError: Both prescribe one, and they differ.
+    """
+    wanted, fixed = engine.fixed_batch, reference.fixed_batch
+    if wanted is None or wanted == fixed:
+        return reference
+    if fixed is not None:
+        raise EngineError(
+            f"engine '{name}' has another batch size than the reference model",
+            expected=f"batch {fixed}", found=f"batch {wanted}",
+        )  # fmt: skip
+    inputs = tuple(
+        replace(tensor, shape=(wanted, *tensor.shape[1:]) if tensor.shape else tensor.shape)
+        for tensor in reference.inputs
+    )
+    return replace(reference, inputs=inputs)
+
+
+def gates_record(gates: Gates) -> dict[str, Any]:
+    """The limits, JSON-ready."""
+    return {**asdict(gates), "classes": {name: asdict(own) for name, own in gates.classes.items()}}
+
+
+def case_key(case: Case) -> str:
+    """A digest that tells cases apart within a session without reading their files."""
+
+    def identity(source: Any) -> Any:
+        if source is None or isinstance(source, str | Path):
+            return str(source)
+        if isinstance(source, Mapping):
+            return {str(name): str(path) for name, path in source.items()}
+        from trtcheck.data.sources import open_images
+
+        opened = open_images(source, spec=case.input)
+        return [opened.digest(), None if opened.labels is None else digests.of_array(opened.labels)]
+
+    plain = {
+        name: getattr(case, name) for name in ("name", "onnx", "classes", "batch", "output", "top_k", "checks")
+    }
+    text = {name: str(value) for name, value in plain.items()}
+    lowering = {str(name): asdict(spec) for name, spec in case.lowering.items()}
+    lowered = {str(name): str(path) for name, path in case.lowered.items()}
+    return digests.of_json(
+        [text, identity(case.data), identity(case.calibration), asdict(case.input), lowering, lowered]
+    )
+
+
+def _key(case: Case, engine: EngineSpec) -> str:
+    return digests.short(digests.of_json([case_key(case), engine.name, str(engine.path)]))
+
+
+class SharedResults:
+    """Results of one session as plain files, made by whichever process comes first.
+
+    Args:
+        folder: The session's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get_or_make(
+        self, key: str, make: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The result of *key*: JSON-ready record and arrays.
+
+        An error of `make` is a result too: every asker gets the same one, and nobody tries again.
+
+        Raises:
+            TrtcheckError: What `make` raised, now or in another process.
+        """
+        from filelock import FileLock
+
+        record_path = self.folder / f"{key}.json"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f"{key}.lock"):
+            if not record_path.is_file():
+                self._make(key, record_path, make)
+        return self.read(key)
+
+    def read(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """A result that is there; raises the error that took its place."""
+        import numpy as np
+
+        whole = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
+        if "error" in whole:
+            kind = getattr(errors, whole["error"]["type"], TrtcheckError)
+            raise kind(whole["error"]["text"])
+        arrays: dict[str, np.ndarray] = {}
+        if whole["arrays"]:
+            with np.load(self.folder / f"{key}.npz", allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        return whole["record"], arrays
+
+    def _make(
+        self,
+        key: str,
+        path: Path,
+        make: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]],
+    ) -> None:
+        import numpy as np
+
+        try:
+            record, arrays = make()
+        except TrtcheckError as error:
+            whole: dict[str, Any] = {"error": {"type": type(error).__name__, "text": str(error)}}
+        else:
+            if arrays:
+                np.savez(self.folder / f"{key}.npz", **arrays)  # type: ignore[arg-type]
+            whole = {"record": record, "arrays": bool(arrays)}
+        write_atomically(path, json.dumps(whole))
+
+
+def read_evaluations(shared: Path) -> list[Evaluation]:
+    """The evaluations of a session that succeeded, by model and engine.
+
+    Args:
+        shared: The session's folder.
+    """
+    from trtcheck.evaluation_record import from_parts
+
+    results = SharedResults(shared)
+    found = []
+    for path in shared.glob("evaluation-*.json"):
+        try:
+            found.append(from_parts(*results.read(path.stem)))
+        except TrtcheckError:
+            continue  # its items have reported the error
+    return sorted(found, key=lambda evaluation: (evaluation.model, evaluation.engine))

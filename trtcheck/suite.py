@@ -1,0 +1,324 @@
+"""Reading ``trtcheck.toml``: every key checked, every mistake one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from trtcheck.case import Case, Check, ClassGates, Gates, InputSpec, LoweringSpec, Precision
+from trtcheck.errors import OptionError, SuiteError
+from trtcheck.settings import parse_engines
+
+if TYPE_CHECKING:
+    from trtcheck.case import EngineSpec
+    from trtcheck.data import Source
+
+T = TypeVar("T")
+METHODS = ("entropy", "minmax", "percentile")
+RESTS = ("fp16", "fp32")
+_NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
+_DEFAULTS = Case(name="defaults", onnx=Path(), data="")
+
+
+def is_suite(path: Path) -> bool:
+    """Whether *path* is named like a suite: ``trtcheck.toml`` or ``*.trtcheck.toml``."""
+    return path.name == "trtcheck.toml" or path.name.endswith(".trtcheck.toml")
+
+
+def read_suite(path: Path) -> tuple[Case, ...]:
+    """The cases of the suite file *path*, in file order.
+
+    Raises:
+        SuiteError: The file is no TOML, a key is unknown or of the wrong type, a file is missing.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError("is no valid TOML", where=path, found=error) from error
+    except OSError as error:
+        raise SuiteError("cannot be read", where=path, found=error) from error
+    top = _Table(path, "", document)
+    models = top.table("models")
+    top.finish()
+    if models is None or not models.values:
+        raise SuiteError("names no model", where=path, expected="a table [models.NAME]", found="none")
+    return tuple(_case(models.required_table(name), name) for name in models.values)
+
+
+def default_engines(case: Case, path: Path) -> tuple[EngineSpec, ...]:
+    """The suite's own engines for *case*, read from the suite file *path*.
+
+    Raises:
+        SuiteError: An entry is unknown.
+    """
+    key = f"models.{case.name}.engines"
+    try:
+        return parse_engines(case.engines, base=path.parent, where=key)
+    except OptionError as error:
+        raise SuiteError(str(error), where=path) from error
+
+
+class _Table:
+    """One table of the file, which remembers what was read, so that the rest can be refused."""
+
+    def __init__(self, path: Path, key: str, values: Mapping[str, Any]) -> None:
+        self.path = path
+        self.key = key
+        self.values = values
+        self._known: set[str] = set()
+
+    def at(self, name: str) -> str:
+        return f"{self.key}.{name}" if self.key else name
+
+    def wrong(self, name: str, expected: str, what: str = "has a wrong value") -> SuiteError:
+        return SuiteError(f"{self.at(name)} {what}", where=self.path, expected=expected, found=self.show(name))
+
+    def show(self, name: str) -> str:
+        value = self.values.get(name)
+        return f"{value!r} ({type(value).__name__})"
+
+    def get(self, name: str, default: T, expected: str, read: Callable[[Any], T | None]) -> T:
+        """The value of *name* as *read* has it (None: wrong), or *default* where it is not given."""
+        self._known.add(name)
+        if name not in self.values:
+            return default
+        value = read(self.values[name])
+        if value is None:
+            raise self.wrong(name, expected)
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        return self.get(name, default, "a string", lambda v: v if isinstance(v, str) and v else None)
+
+    def choice(self, name: str, default: T, choices: tuple[str, ...]) -> str | T:
+        expected = " or ".join(f'"{choice}"' for choice in choices)
+        return self.get(name, default, expected, lambda v: v if v in choices else None)  # type: ignore[arg-type, return-value]
+
+    def share(self, name: str, default: T) -> float | T:
+        """A number from 0 to 1."""
+        return self.get(name, default, "a number from 0 to 1", lambda v: v if _number(v) and 0 <= v <= 1 else None)
+
+    def at_least_zero(self, name: str, default: T) -> float | T:
+        return self.get(name, default, "a number, 0 or more", lambda v: v if _number(v) and v >= 0 else None)
+
+    def count(self, name: str, default: int) -> int:
+        return self.get(name, default, "a whole number, 1 or more", lambda v: v if _whole(v) else None)
+
+    def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        return self.get(name, default, "a list of strings", _texts)
+
+    def table(self, name: str) -> _Table | None:
+        self._known.add(name)
+        return self.required_table(name) if name in self.values else None
+
+    def required_table(self, name: str) -> _Table:
+        self._known.add(name)
+        if not isinstance(self.values[name], dict):
+            raise self.wrong(name, f"a table [{self.at(name)}]")
+        return _Table(self.path, self.at(name), self.values[name])
+
+    def file(self, name: str) -> Path | None:
+        """The path under *name*, relative to the suite file; it must exist."""
+        text = self.text(name)
+        return None if text is None else self.existing(name, text)
+
+    def existing(self, name: str, text: str) -> Path:
+        path = self.path.parent / Path(text).expanduser()
+        if not path.exists():
+            raise SuiteError(
+                f"{self.at(name)} names a file that is not there", where=self.path, expected=path,
+                found="no such file or folder", hint="paths are relative to the suite file",
+            )  # fmt: skip
+        return path
+
+    def finish(self) -> None:
+        """Refuses keys that nobody read."""
+        unknown = [name for name in self.values if name not in self._known]
+        if unknown:
+            close = difflib.get_close_matches(unknown[0], self._known, n=1)
+            raise SuiteError(
+                f"unknown key {self.at(unknown[0])}", where=self.path,
+                expected=f"one of: {', '.join(sorted(self._known))}", found=unknown[0],
+                hint=f"did you mean {close[0]}?" if close else None,
+            )  # fmt: skip
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return tuple(value)
+    return None
+
+
+def _case(table: _Table, name: str) -> Case:
+    if not _NAME.fullmatch(name):
+        raise SuiteError(
+            f"the model name {name!r} cannot be part of test ids and file names", where=table.path,
+            expected="letters, digits, '-', '_', '.' and single spaces", found=name,
+        )  # fmt: skip
+    onnx = table.file("onnx")
+    if onnx is None:
+        raise table.wrong("onnx", 'the path of the FP32 model: onnx = "model.onnx"', "is missing")
+    data = _source(table, "data")
+    if data is None:
+        raise table.wrong("data", 'evaluation data: data = "eval.npz"', "is missing")
+    case = Case(
+        name=name,
+        onnx=onnx,
+        data=data,
+        classes=_classes(table),
+        calibration=_source(table, "calibration"),
+        batch=table.count("batch", _DEFAULTS.batch),
+        output=table.text("output"),
+        top_k=table.count("top_k", _DEFAULTS.top_k),
+        input=_input(table.table("input")),
+        gates=_gates(table.table("gates")),
+        checks=_checks(table),
+        engines=table.texts("engines", ()),
+        lowering=_lowering(table),
+        lowered=_lowered(table.table("lowered")),
+    )
+    table.finish()
+    return case
+
+
+def _source(table: _Table, name: str) -> Source | None:
+    """Data as a path, or as a table of array name to ``.npy`` path."""
+    given = table.values.get(name)
+    if isinstance(given, dict):
+        inner = table.required_table(name)
+        paths = {array: inner.file(array) for array in given}
+        return {array: path for array, path in paths.items() if path is not None}
+    return table.file(name)
+
+
+def _classes(table: _Table) -> tuple[str, ...] | None:
+    names = table.texts("classes", ())
+    if "classes" not in table.values:
+        return None
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(names) < 5000 else []
+    if not names or len(set(names)) != len(names):
+        found = f"'{repeated[0]}' more than once" if repeated else f"{len(names)} names"
+        raise SuiteError(
+            f"{table.at('classes')} has a wrong value", where=table.path,
+            expected="a list of different class names", found=found,
+        )  # fmt: skip
+    return names
+
+
+def _checks(table: _Table) -> tuple[Check, ...]:
+    known = [check.value for check in Check]
+    names = table.texts("checks", tuple(known))
+    if not names or any(name not in known for name in names):
+        raise table.wrong("checks", f"some of: {', '.join(known)}")
+    return tuple(check for check in Check if check.value in names)
+
+
+def _input(table: _Table | None) -> InputSpec:
+    if table is None:
+        return InputSpec()
+    spec = InputSpec(
+        layout=table.choice("layout", None, ("NHWC", "NCHW")),
+        scale=table.get("scale", 1.0, "a number other than 0", lambda v: float(v) if _number(v) and v else None),
+        mean=table.get("mean", (), "a number, or one a channel", _numbers),
+        std=table.get("std", (), "a number other than 0, or one a channel", _divisors),
+        resize=table.get("resize", None, "pixels: one number, or [height, width]", _size),
+        crop=table.get("crop", None, "pixels: one number, or [height, width]", _size),
+        color=table.choice("color", "RGB", ("RGB", "BGR", "L")),
+    )
+    table.finish()
+    return spec
+
+
+def _numbers(value: object) -> tuple[float, ...] | None:
+    entries = value if isinstance(value, list) else [value]
+    if entries and all(_number(entry) for entry in entries):
+        return tuple(float(entry) for entry in entries)
+    return None
+
+
+def _divisors(value: object) -> tuple[float, ...] | None:
+    numbers = _numbers(value)
+    return numbers if numbers and all(numbers) else None
+
+
+def _size(value: object) -> int | tuple[int, int] | None:
+    if isinstance(value, int) and _whole(value):
+        return value
+    if isinstance(value, list) and len(value) == 2 and all(_whole(entry) for entry in value):
+        return (value[0], value[1])
+    return None
+
+
+def _gates(table: _Table | None) -> Gates:
+    if table is None:
+        return Gates()
+    default = Gates()
+    classes = table.table("classes")
+    gates = Gates(
+        recall_drop=table.share("recall_drop", default.recall_drop),
+        precision_drop=table.share("precision_drop", default.precision_drop),
+        accuracy_drop=table.share("accuracy_drop", default.accuracy_drop),
+        top_k_accuracy_drop=table.share("top_k_accuracy_drop", None),
+        alpha=table.get(
+            "alpha", default.alpha, "a number above 0 and below 1", lambda v: v if _number(v) and 0 < v < 1 else None
+        ),
+        classes={} if classes is None else {n: _class_gates(classes.required_table(n)) for n in classes.values},
+        max_abs=table.at_least_zero("max_abs", None),
+        max_rel=table.at_least_zero("max_rel", None),
+        relative_l2=table.at_least_zero("relative_l2", None),
+        cosine=table.share("cosine", None),
+        kl=table.at_least_zero("kl", None),
+        top1_agreement=table.share("top1_agreement", None),
+    )
+    table.finish()
+    return gates
+
+
+def _class_gates(table: _Table) -> ClassGates:
+    gates = ClassGates(table.share("recall_drop", None), table.share("precision_drop", None))
+    table.finish()
+    return gates
+
+
+def _lowering(table: _Table) -> dict[Precision, LoweringSpec]:
+    found = {}
+    default = LoweringSpec()
+    for precision in (Precision.FP16, Precision.BF16, Precision.INT8):
+        own = table.table(precision.value)
+        if own is None:
+            continue
+        spec = LoweringSpec(exclude=own.texts("exclude", ()))
+        if precision is Precision.INT8:
+            spec = LoweringSpec(
+                exclude=spec.exclude,
+                method=own.choice("method", default.method, METHODS),
+                percentile=own.get(
+                    "percentile", default.percentile, "a number above 50 and at most 100",
+                    lambda v: float(v) if _number(v) and 50 < v <= 100 else None,
+                ),
+                rest=own.choice("rest", default.rest, RESTS),
+            )  # fmt: skip
+        own.finish()
+        found[precision] = spec
+    return found
+
+
+def _lowered(table: _Table | None) -> dict[Precision, Path]:
+    if table is None:
+        return {}
+    files = {precision: table.file(precision.value) for precision in Precision}
+    table.finish()
+    return {precision: path for precision, path in files.items() if path is not None}
