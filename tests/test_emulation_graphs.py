@@ -378,3 +378,20 @@ def test_the_distance_of_the_oracle_counts_steps() -> None:
     assert ulps(one, np.array([1.0009765625, 0.0, np.nan], np.float16)) == 1
     assert ulps(np.array([-1e-7], np.float16), np.array([1e-7], np.float16)) == 4
     assert ulps(one, np.array([1.0, 0.0, 0.0], np.float16)) == 1 << 16
+
+
+def test_a_body_may_use_a_name_of_the_graph_around_it() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Mul", ["x", "x"], ["all"]), helper.make_node("Add", ["all", "zero"], ["y"])],
+        "body",
+        [helper.make_tensor_value_info("x", FP16, [1])],
+        [helper.make_tensor_value_info("y", FP16, [1])],
+    )
+    model = graph(
+        [helper.make_node("Scan", ["x"], ["all"], name="scan", body=body, num_scan_inputs=1)],
+        [("x", FP16, [3, 1])],
+        [("all", FP16, [3, 1])],
+        [weight("zero", [0], FP16)],
+    )
+    found = run_once(emulate(model), {"x": np.array([[3], [300], [1.0009765625]], np.float16)})["all"]
+    assert found.ravel().tolist() == [9, np.inf, 1.001953125]

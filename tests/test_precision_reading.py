@@ -62,7 +62,9 @@ def test_operator_without_a_successor_is_a_clear_error(tmp_path: Path) -> None:
         opset=1,
     )
     model.graph.node.append(helper.make_node("ATen", ["y"], ["z"], operator="?"))
-    with pytest.raises(LoweringError, match=r"cannot be lifted from opset 1 to 13[\s\S]*export the model again"):
+    with pytest.raises(
+        LoweringError, match=r"cannot be lifted from opset 1 to 13[\s\S]*export the model again"
+    ):
         lowered(model, "fp16", tmp_path)
 
 

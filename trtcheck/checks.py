@@ -57,7 +57,9 @@ def build(case: Case, engine: EngineSpec, built: BuiltEngine) -> Outcome:
         model=case.name, engine=engine.name, check=Check.BUILD,
         verdict=Verdict.FAIL if wrong else Verdict.PASS, message=wrong or message, numerics=built.numerics,
         measured={"cached": built.cached, "facts": dict(facts), "lowered": dict(built.lowered)},
-        notes=(*numerics_note(built.numerics, engine.precision), *built.lowered.get("notes", ()), *built.notes),
+        notes=(
+            *numerics_note(built.numerics, engine.precision), *built.lowered.get("notes", ()), *built.notes,
+        ),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,12 @@ class CalibrationFeeds:
     Attributes:
         images: The calibration data.
         case: The case with its model and preprocessing.
+        advance: Called with the number of images after every batch.
     """
 
     images: Images
     case: Case
+    advance: Callable[[int], None]
 
     def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
         """Yields one mapping of input name to array a batch."""
@@ -41,6 +43,7 @@ class CalibrationFeeds:
         signature = model.read_signature(self.case.onnx)
         for batch in batches(self.images, signature, self.case.input, self.case.batch):
             yield batch.feeds
+            self.advance(batch.count)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,13 @@ class Lowered:
     manifest: Mapping[str, Any]
 
 
-def lower(case: Case, engine: EngineSpec, cache: Cache, calibration: Images | None) -> Lowered:
+def lower(
+    case: Case,
+    engine: EngineSpec,
+    cache: Cache,
+    calibration: Images | None,
+    advance: Callable[[int], None] = lambda _count: None,
+) -> Lowered:
     """The model of *case* as *engine* wants it: made elsewhere, from the cache, or made now.
 
     Args:
@@ -64,6 +73,7 @@ def lower(case: Case, engine: EngineSpec, cache: Cache, calibration: Images | No
         engine: What is asked for.
         cache: Where lowered models are kept.
         calibration: Calibration data, needed for INT8.
+        advance: Called with the number of calibration images that were read since the last call.
 
     Raises:
         LoweringError: The precision cannot be made from this model or without calibration data.
@@ -74,10 +84,16 @@ def lower(case: Case, engine: EngineSpec, cache: Cache, calibration: Images | No
         return Lowered(given, {"made_by": "elsewhere", "file": given.name, "digest": model.digest(given)})
     if engine.precision is None:
         raise EngineError(f"engine '{engine.name}' names neither a precision nor a file")
-    return _lower_here(case, engine.precision, cache, calibration)
+    return _lower_here(case, engine.precision, cache, calibration, advance)
 
 
-def _lower_here(case: Case, precision: Precision, cache: Cache, calibration: Images | None) -> Lowered:
+def _lower_here(
+    case: Case,
+    precision: Precision,
+    cache: Cache,
+    calibration: Images | None,
+    advance: Callable[[int], None],
+) -> Lowered:
     import onnx
 
     from trtcheck.environment import versions
@@ -106,12 +122,16 @@ def _lower_here(case: Case, precision: Precision, cache: Cache, calibration: Ima
             "batch": case.batch if quantized else None,
             "lowering_version": LOWERING_VERSION,
             "onnx": onnx.__version__,
-            "onnxruntime": [v for name, v in used.items() if name.startswith("onnxruntime")] if quantized else None,
+            "onnxruntime": [v for name, v in used.items() if name.startswith("onnxruntime")]
+            if quantized
+            else None,
         }
     )
 
     def make(folder: Path) -> dict[str, Any]:
-        feeds = CalibrationFeeds(calibration, case) if quantized and calibration is not None else None
+        feeds = (
+            CalibrationFeeds(calibration, case, advance) if quantized and calibration is not None else None
+        )
         manifest = lower_model(case.onnx, precision, spec, target=folder / _LOWERED, calibration=feeds)
         return {"made_by": "trtcheck", **source, **manifest}
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from trtcheck.case import Numerics
 
 PACKAGES = (
-    "pytest-trtcheck", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "polygraphy", "tensorrt", "tensorrt-rtx",
+    "pytest-trtcheck", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "polygraphy", "tensorrt",
+    "tensorrt-rtx",
 )  # fmt: skip
 
 

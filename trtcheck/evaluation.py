@@ -61,7 +61,7 @@ class Labels:
     @property
     def counted(self) -> np.ndarray:
         """Which images have a label, bool (N,)."""
-        return self.truth != NO_LABEL
+        return np.asarray(self.truth != NO_LABEL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,4 +339,3 @@ def as_scores(values: np.ndarray, classes: int, case: Case, name: str) -> np.nda
             hint="list as many classes as the model has scores, or name another output",
         )  # fmt: skip
     return flat
-

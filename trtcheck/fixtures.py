@@ -37,7 +37,7 @@ def trt_case(request: pytest.FixtureRequest) -> Case:
     try:
         cases = {case.name: case for case in read_suite(path)}
     except TrtcheckError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
     wanted = _mark_keywords(request.node).get("model") or next(iter(cases))
     if wanted not in cases or (len(cases) > 1 and not _mark_keywords(request.node).get("model")):
         pytest.fail(
@@ -68,7 +68,7 @@ def ort_baseline(request: pytest.FixtureRequest, trt_case: Case) -> ReferenceRes
     try:
         return request.config.stash[RUNTIME].workbench.reference(trt_case)
     except TrtcheckError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ class TrtCheck:
         try:
             return self._runtime.workbench.built(self.case, self._engine)
         except TrtcheckError as error:
-            self._fail(Check.BUILD, error)
+            raise self._failure(Check.BUILD, error) from None
 
     def build(self) -> Outcome:
         """Whether the engine was built, and is what was asked for."""
@@ -116,7 +116,7 @@ class TrtCheck:
         return self._judge(Check.ACCURACY, {"accuracy_drop": drop})
 
     def recall(self, *, drop: float | None = None, classes: Mapping[str, float] | None = None) -> Outcome:
-        """Whether any class's recall fell by *drop* (a fraction) or more; *classes* have drops of their own."""
+        """Whether any class's recall fell by *drop* (a fraction) or more; *classes* have their own."""
         own = {name: ClassGates(recall_drop=value) for name, value in (classes or {}).items()}
         return self._judge(Check.RECALL, {"recall_drop": drop, "classes": own or None})
 
@@ -130,7 +130,7 @@ class TrtCheck:
         try:
             return self._runtime.workbench.evaluation(self.case, self._engine).confusion()
         except TrtcheckError as error:
-            self._fail(Check.RECALL, error)
+            raise self._failure(Check.RECALL, error) from None
 
     def _judge(self, check: Check, limits: Mapping[str, Any]) -> Outcome:
         from trtcheck.items import describe, judge
@@ -140,14 +140,14 @@ class TrtCheck:
         try:
             outcome = judge(self._runtime, case, self._engine, check)
         except TrtcheckError as error:
-            self._fail(check, error)
+            raise self._failure(check, error) from None
         add_outcome(self._item, outcome)
         if outcome.verdict in (Verdict.FAIL, Verdict.ERROR):
             pytest.fail(describe(outcome), pytrace=False)
         return outcome
 
-    def _fail(self, check: Check, error: TrtcheckError) -> Any:
-        """Records that *check* could not be made, and fails the test."""
+    def _failure(self, check: Check, error: TrtcheckError) -> BaseException:
+        """Records that *check* could not be made; what it returns fails the test."""
         add_outcome(
             self._item,
             Outcome(
@@ -155,7 +155,7 @@ class TrtCheck:
                 message=str(error),
             ),
         )  # fmt: skip
-        pytest.fail(str(error), pytrace=False)
+        return pytest.fail.Exception(str(error), pytrace=False)
 
 
 def _mark_keywords(node: pytest.Item) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def marked_gates(gates: Gates, node: pytest.Item) -> Gates:
     try:
         return changed_gates(gates, keywords, "@pytest.mark.trtcheck")
     except CaseError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def changed_gates(gates: Gates, changes: Mapping[str, Any], where: str) -> Gates:

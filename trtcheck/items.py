@@ -16,7 +16,7 @@ from trtcheck.settings import HOW_TO_ASK
 from trtcheck.suite import default_engines, read_suite
 
 
-class Regression(Exception):
+class RegressionError(Exception):
     """A check failed; its text is the whole message."""
 
 
@@ -42,11 +42,11 @@ class SuiteFile(pytest.File):
                     name = f"{case.name}[{engine.name}]::{check.value}"
                     yield CheckItem.from_parent(self, name=name, case=case, engine=engine, check=check)
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """The message of an error that is meant for people, without a traceback."""
         if isinstance(excinfo.value, TrtcheckError):
             return str(excinfo.value)
-        return super().repr_failure(excinfo)
+        return super().repr_failure(excinfo, *args, **kwargs)
 
 
 def _claim(runtime: Runtime, name: str, path: Path) -> None:
@@ -116,13 +116,13 @@ class CheckItem(pytest.Item):
         """Judges.
 
         Raises:
-            Regression: The check failed.
+            RegressionError: The check failed.
             TrtcheckError: The engine cannot be built.
         """
         outcome = judge(self.config.stash[RUNTIME], self.case, self.engine, self.check)
         add_outcome(self, outcome)
         if outcome.verdict in (Verdict.FAIL, Verdict.ERROR):
-            raise Regression(describe(outcome))
+            raise RegressionError(describe(outcome))
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """File and name for messages."""
@@ -130,7 +130,7 @@ class CheckItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """The message of a failure or of an error that is meant for people, without a traceback."""
-        if isinstance(excinfo.value, Regression | TrtcheckError):
+        if isinstance(excinfo.value, RegressionError | TrtcheckError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, *args, **kwargs)
 

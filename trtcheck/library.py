@@ -65,7 +65,9 @@ def judge_evaluation(evaluation: Evaluation, check: Check | str, gates: Gates | 
     """
     judged = Check(check)
     if judged not in checks.CHECKS:
-        raise ValueError(f"check {judged.value!r} judges no evaluation; one of {[c.value for c in checks.CHECKS]}")
+        raise ValueError(
+            f"check {judged.value!r} judges no evaluation; one of {[c.value for c in checks.CHECKS]}"
+        )
     return checks.CHECKS[judged](evaluation, gates or Gates(), None)
 
 

@@ -61,14 +61,16 @@ def load(path: Path, *, weights: bool = True) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
-        raise ModelError("no such ONNX file", where=path, hint="check the path in onnx = \"…\"")
+        raise ModelError("no such ONNX file", where=path, hint='check the path in onnx = "…"')
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise ModelError("cannot be read as an ONNX model", where=path, found=error) from error
     if not model.graph.node or not model.graph.output:
         raise ModelError(
-            "cannot be read as an ONNX model", where=path, expected="a graph with nodes and outputs",
+            "cannot be read as an ONNX model",
+            where=path,
+            expected="a graph with nodes and outputs",
             found=f"{path.stat().st_size} bytes without them",
         )
     if weights:
@@ -85,7 +87,10 @@ def _tensor(value: onnx.ValueInfoProto, path: Path) -> Tensor:
     if not value.type.HasField("tensor_type"):
         kind = value.type.WhichOneof("value")
         raise ModelError(
-            f"'{value.name}' is no tensor", where=path, expected="tensors only", found=kind,
+            f"'{value.name}' is no tensor",
+            where=path,
+            expected="tensors only",
+            found=kind,
             hint="export the model without ZipMap (skl2onnx: options={'zipmap': False})",
         )
     tensor = value.type.tensor_type

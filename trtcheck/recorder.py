@@ -45,18 +45,18 @@ class Recorder:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Approves baselines where asked, then writes the report; problems are told in the summary."""
-        if not self._items:
-            return
+        if all(item["verdict"] == "skipped" for item in self._items.values()):
+            return  # an earlier report is worth more than one that says nothing
         items = list(self._items.values())
         try:
-            evaluations = self._evaluations(items)
+            evaluations = self._evaluations()
             baselines = self._baselines(items, evaluations, exitstatus)
             self._document = self._make_document(items, evaluations, baselines, exitstatus)
             self._write(self._document)
         except (TrtcheckError, OSError) as error:
             self._said.append(f"the report could not be written: {error}")
 
-    def _evaluations(self, items: list[dict[str, Any]]) -> list[Evaluation]:
+    def _evaluations(self) -> list[Evaluation]:
         """What was evaluated in this session, by whichever worker."""
         if "shared" not in self._runtime.__dict__:
             return []
@@ -132,4 +132,3 @@ class Recorder:
                 terminalreporter.write_line(line.text, **{line.color: True} if line.color else {})
         for text in self._said:
             terminalreporter.write_line(text)
-

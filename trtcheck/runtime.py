@@ -111,10 +111,12 @@ class Runtime:
             return None
         from trtcheck.environment import processor, runtime_version
 
-        emulated = [engine.name for engine in engines if engine.precision is not Precision.FP32]
-        native = [engine.name for engine in engines if engine.precision is Precision.FP32]
-        how = [f"{', '.join(names)} {word}" for names, word in ((native, "native"), (emulated, "emulated")) if names]
-        return f"trtcheck: onnxruntime-cpu {runtime_version()} on {processor()}; {'; '.join(how)}"
+        lanes: dict[str, list[str]] = {}
+        for engine in engines:
+            lane = "native" if engine.precision is Precision.FP32 else "emulated"
+            lanes.setdefault(lane if engine.precision else "as its types ask", []).append(engine.name)
+        how = "; ".join(f"{', '.join(names)} {lane}" for lane, names in lanes.items())
+        return f"trtcheck: onnxruntime-cpu {runtime_version()} on {processor()}; {how}"
 
     def engine_params(self) -> list[Any]:
         """Parameters of ``trt_precision``: engines by name, or one that is skipped."""

@@ -6,18 +6,18 @@ that an engine answered outlives the session.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtcheck import digests, errors
+from trtcheck import digests
 from trtcheck.backends import open_backend
 from trtcheck.backends.base import Backend, BuiltEngine, LoadedEngine
-from trtcheck.cache import Cache, write_atomically
+from trtcheck.cache import Cache
 from trtcheck.case import Case, EngineSpec, Gates, Numerics, Precision
 from trtcheck.errors import CaseError, DataError, EngineError, TrtcheckError
+from trtcheck.shared import SharedResults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +80,7 @@ def resolve(case: Case) -> Resolved:
     classes: tuple[str, ...] = ()
     if case.needs_labels or given is not None or case.output is not None:
         scores = scores_output(signature, case, None if given is None else len(given))
-        classes = given or _numbered(case, signature, scores, truth)
+        classes = given or _numbered(case, signature, scores)
     top = int(truth.max(initial=NO_LABEL))
     if classes and top >= len(classes):
         where = int(np.flatnonzero(truth == top)[0])
@@ -97,7 +97,7 @@ def resolve(case: Case) -> Resolved:
     return Resolved(images, signature, classes, scores, truth)
 
 
-def _numbered(case: Case, signature: Signature, scores: str, truth: np.ndarray) -> tuple[str, ...]:
+def _numbered(case: Case, signature: Signature, scores: str) -> tuple[str, ...]:
     """Classes named by their numbers, as many as the model has scores."""
     shape = next(tensor.shape for tensor in signature.outputs if tensor.name == scores)
     width = shape[1] if shape is not None and len(shape) > 1 else None
@@ -120,9 +120,7 @@ class Workbench:
         progress: Where long work is shown.
     """
 
-    def __init__(
-        self, *, cache: Path, shared: Path, backend: str, threads: int, progress: Progress
-    ) -> None:
+    def __init__(self, *, cache: Path, shared: Path, backend: str, threads: int, progress: Progress) -> None:
         self.cache = Cache(cache)
         self._results = SharedResults(shared)
         self._backend_name = backend
@@ -155,16 +153,20 @@ class Workbench:
         """
 
         def make() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-            with self._progress.task(f"building {case.name}[{engine.name}]"):
-                built = self._build(case, engine)
+            built = self._build(case, engine)
             paths = {"path": str(built.path), "lowered_path": str(built.lowered_path)}
             return {**asdict(built), **paths}, {}
 
         record, _ = self._results.get_or_make(f"build-{_key(case, engine)}", make)
         return BuiltEngine(
-            path=Path(record["path"]), lowered_path=Path(record["lowered_path"]), numerics=Numerics(record["numerics"]), cached=record["cached"],
-            lowered=record["lowered"], facts=record["facts"], notes=tuple(record["notes"]),
-        )  # fmt: skip
+            path=Path(record["path"]),
+            lowered_path=Path(record["lowered_path"]),
+            numerics=Numerics(record["numerics"]),
+            cached=record["cached"],
+            lowered=record["lowered"],
+            facts=record["facts"],
+            notes=tuple(record["notes"]),
+        )
 
     def _build(self, case: Case, engine: EngineSpec) -> BuiltEngine:
         from trtcheck.data.sources import open_images
@@ -173,7 +175,9 @@ class Workbench:
         calibration = None
         if case.calibration is not None and engine.precision is Precision.INT8:
             calibration = open_images(case.calibration, spec=case.input, role="calibration")
-        lowered = lower(case, engine, self.cache, calibration)
+        total = None if calibration is None else len(calibration)
+        with self._progress.task(f"lowering {case.name}[{engine.name}]", total) as advance:
+            lowered = lower(case, engine, self.cache, calibration, advance)
         return build(lowered, self.backend, self.cache)
 
     def evaluation(self, case: Case, engine: EngineSpec) -> Evaluation:
@@ -362,7 +366,8 @@ def case_key(case: Case) -> str:
         return [opened.digest(), None if opened.labels is None else digests.of_array(opened.labels)]
 
     plain = {
-        name: getattr(case, name) for name in ("name", "onnx", "classes", "batch", "output", "top_k", "checks")
+        name: getattr(case, name)
+        for name in ("name", "onnx", "classes", "batch", "output", "top_k", "checks")
     }
     text = {name: str(value) for name, value in plain.items()}
     lowering = {str(name): asdict(spec) for name, spec in case.lowering.items()}
@@ -374,68 +379,6 @@ def case_key(case: Case) -> str:
 
 def _key(case: Case, engine: EngineSpec) -> str:
     return digests.short(digests.of_json([case_key(case), engine.name, str(engine.path)]))
-
-
-class SharedResults:
-    """Results of one session as plain files, made by whichever process comes first.
-
-    Args:
-        folder: The session's folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def get_or_make(
-        self, key: str, make: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """The result of *key*: JSON-ready record and arrays.
-
-        An error of `make` is a result too: every asker gets the same one, and nobody tries again.
-
-        Raises:
-            TrtcheckError: What `make` raised, now or in another process.
-        """
-        from filelock import FileLock
-
-        record_path = self.folder / f"{key}.json"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f"{key}.lock"):
-            if not record_path.is_file():
-                self._make(key, record_path, make)
-        return self.read(key)
-
-    def read(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """A result that is there; raises the error that took its place."""
-        import numpy as np
-
-        whole = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
-        if "error" in whole:
-            kind = getattr(errors, whole["error"]["type"], TrtcheckError)
-            raise kind(whole["error"]["text"])
-        arrays: dict[str, np.ndarray] = {}
-        if whole["arrays"]:
-            with np.load(self.folder / f"{key}.npz", allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        return whole["record"], arrays
-
-    def _make(
-        self,
-        key: str,
-        path: Path,
-        make: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]],
-    ) -> None:
-        import numpy as np
-
-        try:
-            record, arrays = make()
-        except TrtcheckError as error:
-            whole: dict[str, Any] = {"error": {"type": type(error).__name__, "text": str(error)}}
-        else:
-            if arrays:
-                np.savez(self.folder / f"{key}.npz", **arrays)  # type: ignore[arg-type]
-            whole = {"record": record, "arrays": bool(arrays)}
-        write_atomically(path, json.dumps(whole))
 
 
 def read_evaluations(shared: Path) -> list[Evaluation]:

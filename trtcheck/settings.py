@@ -150,7 +150,7 @@ def _engine(text: str, base: Path, where: str) -> EngineSpec:
     if path.suffix.lower() != ".onnx":
         raise OptionError(
             f"{where}: '{text}' cannot be run by this version of trtcheck",
-            expected="the path of an .onnx file (TensorRT engines come with the TensorRT backend)", found=text,
+            expected="the path of an .onnx file (TensorRT files come with the TensorRT backend)", found=text,
         )  # fmt: skip
     absolute = (base / path).absolute()
     if not absolute.is_file():

@@ -76,7 +76,9 @@ class _Table:
         return f"{self.key}.{name}" if self.key else name
 
     def wrong(self, name: str, expected: str, what: str = "has a wrong value") -> SuiteError:
-        return SuiteError(f"{self.at(name)} {what}", where=self.path, expected=expected, found=self.show(name))
+        return SuiteError(
+            f"{self.at(name)} {what}", where=self.path, expected=expected, found=self.show(name)
+        )
 
     def show(self, name: str) -> str:
         value = self.values.get(name)
@@ -97,11 +99,13 @@ class _Table:
 
     def choice(self, name: str, default: T, choices: tuple[str, ...]) -> str | T:
         expected = " or ".join(f'"{choice}"' for choice in choices)
-        return self.get(name, default, expected, lambda v: v if v in choices else None)  # type: ignore[arg-type, return-value]
+        return self.get(name, default, expected, lambda v: v if v in choices else None)
 
     def share(self, name: str, default: T) -> float | T:
         """A number from 0 to 1."""
-        return self.get(name, default, "a number from 0 to 1", lambda v: v if _number(v) and 0 <= v <= 1 else None)
+        return self.get(
+            name, default, "a number from 0 to 1", lambda v: v if _number(v) and 0 <= v <= 1 else None
+        )
 
     def at_least_zero(self, name: str, default: T) -> float | T:
         return self.get(name, default, "a number, 0 or more", lambda v: v if _number(v) and v >= 0 else None)
@@ -231,7 +235,9 @@ def _input(table: _Table | None) -> InputSpec:
         return InputSpec()
     spec = InputSpec(
         layout=table.choice("layout", None, ("NHWC", "NCHW")),
-        scale=table.get("scale", 1.0, "a number other than 0", lambda v: float(v) if _number(v) and v else None),
+        scale=table.get(
+            "scale", 1.0, "a number other than 0", lambda v: float(v) if _number(v) and v else None
+        ),
         mean=table.get("mean", (), "a number, or one a channel", _numbers),
         std=table.get("std", (), "a number other than 0, or one a channel", _divisors),
         resize=table.get("resize", None, "pixels: one number, or [height, width]", _size),
@@ -245,7 +251,7 @@ def _input(table: _Table | None) -> InputSpec:
 def _numbers(value: object) -> tuple[float, ...] | None:
     entries = value if isinstance(value, list) else [value]
     if entries and all(_number(entry) for entry in entries):
-        return tuple(float(entry) for entry in entries)
+        return tuple(map(float, entries))
     return None
 
 
@@ -273,9 +279,14 @@ def _gates(table: _Table | None) -> Gates:
         accuracy_drop=table.share("accuracy_drop", default.accuracy_drop),
         top_k_accuracy_drop=table.share("top_k_accuracy_drop", None),
         alpha=table.get(
-            "alpha", default.alpha, "a number above 0 and below 1", lambda v: v if _number(v) and 0 < v < 1 else None
+            "alpha",
+            default.alpha,
+            "a number above 0 and below 1",
+            lambda v: v if _number(v) and 0 < v < 1 else None,
         ),
-        classes={} if classes is None else {n: _class_gates(classes.required_table(n)) for n in classes.values},
+        classes={}
+        if classes is None
+        else {n: _class_gates(classes.required_table(n)) for n in classes.values},
         max_abs=table.at_least_zero("max_abs", None),
         max_rel=table.at_least_zero("max_rel", None),
         relative_l2=table.at_least_zero("relative_l2", None),

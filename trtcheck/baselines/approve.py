@@ -40,7 +40,13 @@ def write(
     path = store.path_of(root, evaluation)
     bad = [i["check"] for i in items if i["verdict"] in (Verdict.FAIL.value, Verdict.ERROR.value)]
     if bad or evaluation.nonfinite or interrupted:
-        reason = f"{', '.join(bad)} failed" if bad else "the run was interrupted" if interrupted else "NaN or infinity"
+        reason = (
+            f"{', '.join(bad)} failed"
+            if bad
+            else "the run was interrupted"
+            if interrupted
+            else "NaN or infinity"
+        )
         return _state("not written", path, root, f"not written: {reason}")
     try:
         path, changed = store.write(root, evaluation)

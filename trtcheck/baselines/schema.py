@@ -61,8 +61,7 @@ def of_evaluation(evaluation: Evaluation) -> Baseline:
         )
         columns = {name: getattr(confusion, name).tolist() for name in _COUNTS}
         classes = {
-            name: {count: columns[count][k] for count in _COUNTS}
-            for k, name in enumerate(evaluation.classes)
+            name: {count: columns[count][k] for count in _COUNTS} for k, name in enumerate(evaluation.classes)
         }
     return Baseline(
         model=evaluation.model,
@@ -77,8 +76,7 @@ def of_evaluation(evaluation: Evaluation) -> Baseline:
         classes=classes,
         outputs={
             drift.name: {
-                name: finite(getattr(drift, name))
-                for name in ("max_abs", "max_rel", "relative_l2", "cosine")
+                name: finite(getattr(drift, name)) for name in ("max_abs", "max_rel", "relative_l2", "cosine")
             }
             for drift in evaluation.outputs
         },
@@ -155,7 +153,8 @@ def _damaged(where: Path, found: object) -> BaselineError:
 
 def _read(document: dict[str, Any]) -> Baseline:
     classes = {
-        str(name): {count: _count(row[count]) for count in _COUNTS} for name, row in document["classes"].items()
+        str(name): {count: _count(row[count]) for count in _COUNTS}
+        for name, row in document["classes"].items()
     }
     outputs = {str(name): dict(row) for name, row in document["outputs"].items()}
     images = _count(document["images"])

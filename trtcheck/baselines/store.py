@@ -37,9 +37,7 @@ class Approved:
 def path_of(root: Path, evaluation: Evaluation) -> Path:
     """``<root>/<model>/<engine>/<environment>.json``."""
     record = evaluation.record
-    environment = accuracy_environment(
-        record["environment"]["backend"]["name"], Numerics(record["numerics"])
-    )
+    environment = accuracy_environment(record["environment"]["backend"]["name"], Numerics(record["numerics"]))
     return root / slug(evaluation.model) / slug(evaluation.engine) / f"{environment}.json"
 
 
@@ -90,7 +88,8 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
     if baseline.images != evaluation.images:
         raise BaselineError(
             "the baseline counts other images than it was made from", where=path,
-            expected=f"{evaluation.images} images", found=baseline.images, hint=f"make it anew: {update_command(evaluation.engine)}",
+            expected=f"{evaluation.images} images", found=baseline.images,
+            hint=f"make it anew: {update_command(evaluation.engine)}",
         )  # fmt: skip
     if set(baseline.classes) != set(evaluation.classes):
         changed = sorted(set(baseline.classes) ^ set(evaluation.classes))

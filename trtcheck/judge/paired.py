@@ -90,9 +90,10 @@ def _smallest_seen(n: int, alpha: float, margin: float) -> float | None:
 def _power(n: int, drop: float, alpha: float, margin: float) -> float:
     """Probability that *n* images with a true *drop* show a significant drop of at least *margin*."""
     harm, discordant = BENIGN_FLIPS + drop, 2 * BENIGN_FLIPS + drop
-    low, high = stats.binom.ppf([1e-9, 1 - 1e-9], n, discordant)
+    low, high = np.asarray(stats.binom.ppf([1e-9, 1 - 1e-9], n, discordant))
     m = np.arange(int(low), int(high) + 1)
-    critical = stats.binom.isf(alpha, m, 0.5).astype(int) + 1  # smallest b with P(B >= b) <= alpha
+    # The smallest b with P(B >= b) <= alpha.
+    critical = np.asarray(stats.binom.isf(alpha, m, 0.5)).astype(int) + 1
     # b - c >= margin * n with c = m - b
     needed = np.maximum(critical, np.ceil((m + float(Fraction(str(margin)) * n)) / 2).astype(int))
     weight = stats.binom.pmf(m, n, discordant)

@@ -30,7 +30,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(f"truth {truth.shape} and predicted {predicted.shape} must be two equal vectors")
     for name, labels in (("truth", truth), ("predicted", predicted)):
-        if labels.size and not (-1 <= labels.min() and labels.max() < classes):
+        if labels.size and (labels.min() < NO_LABEL or labels.max() >= classes):
             raise ValueError(f"{name} holds labels outside -1..{classes - 1}")
     counted = truth != NO_LABEL
     row = truth[counted].astype(np.int64)
@@ -88,7 +88,7 @@ class Confusion:
     @cached_property
     def support(self) -> np.ndarray:
         """Labelled images of each class (C,)."""
-        return self.matrix.sum(axis=1)
+        return np.asarray(self.matrix.sum(axis=1))
 
     @cached_property
     def tp(self) -> np.ndarray:
@@ -98,17 +98,17 @@ class Confusion:
     @cached_property
     def fp(self) -> np.ndarray:
         """False positives (C,)."""
-        return self.matrix[:, :-1].sum(axis=0) - self.tp
+        return np.asarray(self.matrix[:, :-1].sum(axis=0) - self.tp)
 
     @cached_property
     def fn(self) -> np.ndarray:
         """False negatives (C,), images without an answer among them."""
-        return self.support - self.tp
+        return np.asarray(self.support - self.tp)
 
     @cached_property
     def tn(self) -> np.ndarray:
         """True negatives (C,)."""
-        return self.matrix.sum() - self.tp - self.fp - self.fn
+        return np.asarray(self.matrix.sum() - self.tp - self.fp - self.fn)
 
     @cached_property
     def recall(self) -> np.ndarray:

@@ -61,8 +61,7 @@ def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     own = np.take_along_axis(scores, np.maximum(labels, 0)[:, None], axis=1)
     columns = np.arange(scores.shape[1])
     ahead = (scores > own) | ((scores == own) & (columns < labels[:, None]))
-    result: np.ndarray = (ahead.sum(axis=1) < k) & (labels >= 0) & (answers(scores) != NO_ANSWER)
-    return result
+    return np.asarray((ahead.sum(axis=1) < k) & (labels >= 0) & (answers(scores) != NO_ANSWER))
 
 
 @dataclass(frozen=True)
@@ -149,4 +148,4 @@ def kl_divergence(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
         terms = reference * (np.log(np.maximum(reference, tiny)) - np.log(np.maximum(candidate, tiny)))
     # An exact zero of the reference contributes nothing, whatever stands beside it.
     terms = np.where(reference == 0, np.where(np.isnan(candidate), np.nan, 0.0), terms)
-    return np.maximum(terms.sum(axis=1), 0.0)
+    return np.asarray(np.maximum(terms.sum(axis=1), 0.0))

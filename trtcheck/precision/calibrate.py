@@ -63,7 +63,8 @@ def largest(
     makers = {name: node.name for node in model.graph.node for name in node.output}
     images = 0
     for values, rows in _activations(model, tensors, batches, source):
-        for name, array in values.items():
+        for name in tensors:
+            array = values[name]
             if not np.isfinite(array).all():
                 raise LoweringError(
                     f"tensor '{name}' has NaN or infinite values on the calibration data",
@@ -139,17 +140,17 @@ def _divergence(counts: np.ndarray, bins: int) -> float:
 
     What lies beyond is counted into the last bin of the former, as saturation does.
     """
-    kept = counts[:bins].astype(np.float64)
+    fine = counts[:bins].astype(np.float64)
     levels = np.arange(bins) * _LEVELS // bins
-    filled = kept > 0
+    inside = np.bincount(levels, weights=fine, minlength=_LEVELS)
+    fine[-1] += counts[bins:].sum()
+    filled = fine > 0
     sizes = np.bincount(levels, weights=filled, minlength=_LEVELS)
-    means = np.bincount(levels, weights=kept, minlength=_LEVELS) / np.maximum(sizes, 1)
-    coarse = np.where(filled, means[levels], 0.0)
-    kept[-1] += counts[bins:].sum()
-    if not coarse.sum() or (coarse[-1] == 0 and kept[-1] > 0):
+    coarse = (inside / np.maximum(sizes, 1))[levels[filled]]
+    if not coarse.all():  # nothing near the cut, and all of the tail piled up there
         return float("inf")
-    fine, coarse = kept / kept.sum(), coarse / coarse.sum()
-    return float(np.sum(fine[filled] * np.log(fine[filled] / coarse[filled])))
+    fine = fine[filled] / fine.sum()
+    return float(np.sum(fine * np.log(fine / (coarse / coarse.sum()))))
 
 
 def _cut(histogram: Histogram, method: str, percentile: float) -> float:

@@ -107,7 +107,9 @@ def scales_of(largest: np.ndarray, *, fp16: bool) -> np.ndarray:
         return np.maximum(exact, smallest).astype(np.float32)
     bounded = np.clip(exact, _SMALLEST_FP16, _LARGEST_FP16)
     rounded = bounded.astype(np.float16)
-    up = np.where(rounded.astype(np.float64) < bounded, np.nextafter(rounded, np.float16(np.inf)), rounded)
+    up = np.where(
+        rounded.astype(np.float64) < bounded, np.nextafter(rounded, np.float16(_LARGEST_FP16)), rounded
+    )
     return up.astype(np.float32)
 
 

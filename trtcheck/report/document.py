@@ -84,7 +84,9 @@ def document(
         "verdict": worst(i["verdict"] for i in ordered),
         "environment": plain(environment),
         "run": plain(run),
-        "models": [_model(name, ordered, [e for e in evaluations if e.model == name], root) for name in names],
+        "models": [
+            _model(name, ordered, [e for e in evaluations if e.model == name], root) for name in names
+        ],
         "engines": [plain(engine) for engine in engines],
         "items": ordered,
     }

@@ -48,7 +48,7 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def _engine(engine: Mapping[str, Any]) -> str:
-    """``fashion[int8] emulated PASS: accuracy .912 -> .909, largest recall drop …, 103 of 10000 answers …``."""
+    """``PASS fashion[int8] emulated: accuracy .912 -> .909, largest recall drop …, 103 of 10000 …``."""
     parts = []
     if engine["accuracy"] is not None:
         accuracy = engine["accuracy"]
@@ -57,7 +57,8 @@ def _engine(engine: Mapping[str, Any]) -> str:
     if engine["flips"] is not None:
         flips = engine["flips"]
         parts.append(
-            f"{flips['total']} of {engine['images']} answers changed ({flips['broken']} broken, {flips['fixed']} fixed)"
+            f"{flips['total']} of {engine['images']} answers changed "
+            f"({flips['broken']} broken, {flips['fixed']} fixed)"
         )
     elif engine["outputs"]:
         worst = max(engine["outputs"], key=lambda row: row["max_abs"] or 0.0)

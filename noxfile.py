@@ -1,0 +1,50 @@
+"""Sessions: demo, engines, tests, lint, types. ``nox -l`` lists them."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests", "demo"]
+nox.options.reuse_existing_virtualenvs = True
+
+DEMO = "examples/fashion_mnist"
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The demo suite at all its precisions, with its report, on the CPU alone."""
+    session.install(".[cpu]")
+    session.run("pytest", DEMO, "--trt-engine=fp32,fp16,int8", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def engines(session: nox.Session, precision: str) -> None:
+    """The demo suite at one precision: ``nox -s "engines(precision='int8')"``."""
+    session.install(".[cpu]")
+    session.run("pytest", DEMO, f"--trt-engine={precision}", f"--trt-report=reports/{precision}", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """The test suite with coverage; interpreters that are not installed are skipped."""
+    session.install("-e", ".[dev]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--fail-under=90")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff's checks and format."""
+    session.install("ruff>=0.11")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict, on the package."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
