@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import ml_dtypes
@@ -90,3 +90,76 @@ def cnn(channels: int = 8, size: int = 12, classes: int = 5, seed: int = 0) -> o
     ]  # fmt: skip
     shape: list[int | str] = ["N", 1, size, size]
     return graph(nodes, [("x", FLOAT, shape)], [("y", FLOAT, ["N", classes])], weights)
+
+
+def loud_cnn() -> onnx.ModelProto:
+    """The CNN with a first convolution and a depthwise one so strong that the latter passes 65504."""
+    model = cnn()
+    for tensor in model.graph.initializer:
+        if tensor.name in ("w0", "w1"):
+            tensor.CopyFrom(weight(tensor.name, 300 * numpy_helper.to_array(tensor)))
+    return model
+
+
+def norm_by_hand(element: int = FP16) -> onnx.ModelProto:
+    """An RMS norm written out, as exporters write it: the sum of squares does not fit into FP16."""
+    return graph(
+        [
+            helper.make_node("Mul", ["x", "x"], ["squares"], name="square"),
+            helper.make_node("ReduceSum", ["squares", "axes"], ["sum"], name="ReduceSum_12", keepdims=1),
+            helper.make_node("Sqrt", ["sum"], ["norm"], name="sqrt"),
+            helper.make_node("Div", ["x", "norm"], ["y"], name="div"),
+        ],
+        [("x", element, ["N", 19])],
+        [("y", element, ["N", 19])],
+        [weight("axes", np.array([-1]))],
+    )
+
+
+def quantized(element: int) -> onnx.ModelProto:
+    """FP32 in, INT8 convolution by Q/DQ, the rest in the narrow type."""
+    rng = np.random.default_rng(2)
+    return graph(
+        [
+            helper.make_node("Cast", ["x"], ["n"], name="enter", to=element),
+            helper.make_node("QuantizeLinear", ["n", "sx", "zero"], ["qx"], name="q"),
+            helper.make_node("DequantizeLinear", ["qx", "sx", "zero"], ["dx"], name="dq"),
+            helper.make_node("DequantizeLinear", ["w", "sw", "zeros"], ["dw"], name="dqw", axis=0),
+            helper.make_node("Conv", ["dx", "dw"], ["c"], name="conv"),
+            helper.make_node("Mul", ["c", "c"], ["square"], name="square"),
+            helper.make_node("Cast", ["square"], ["y"], name="leave", to=FLOAT),
+        ],
+        [("x", FLOAT, ["N", 2, 6, 6])],
+        [("y", FLOAT, ["N", 4, 4, 4])],
+        [
+            weight("sx", 0.03125, element),
+            weight("zero", np.int8(0)),
+            weight("w", rng.integers(-127, 128, (4, 2, 3, 3)).astype(np.int8)),
+            weight("sw", [0.25, 0.5, 0.0078125, 4], element),
+            weight("zeros", np.zeros(4, np.int8)),
+        ],
+        opset=19,
+    )
+
+
+def branches(x_type: int) -> onnx.ModelProto:
+    """``y = (x * c) * c if b else (x + c)``; both branches read x and c from outside and share names."""
+
+    def branch(name: str, nodes: Sequence[onnx.NodeProto]) -> onnx.GraphProto:
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info("r", x_type, None)])
+
+    then = branch(
+        "then", [helper.make_node("Mul", ["x", "c"], ["t"]), helper.make_node("Mul", ["t", "c"], ["r"])]
+    )
+    other = branch(
+        "else", [helper.make_node("Add", ["x", "c"], ["t"]), helper.make_node("Relu", ["t"], ["r"])]
+    )
+    return graph(
+        [
+            helper.make_node("If", ["b"], ["m"], name="if", then_branch=then, else_branch=other),
+            helper.make_node("Mul", ["m", "d"], ["y"], name="mul"),
+        ],
+        [("x", x_type, ["N"]), ("b", TensorProto.BOOL, [])],
+        [("y", x_type, ["N"])],
+        [weight("c", [400.25], x_type), weight("d", [0.0009765625], x_type)],
+    )

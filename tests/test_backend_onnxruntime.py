@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import BF16, FLOAT, FP16, cnn, graph, overflowing_matmul, save, weight
+from graphs import BF16, FLOAT, FP16, cnn, graph, norm_by_hand, overflowing_matmul, quantized, save, weight
 from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from test_emulation_graphs import X, norm_by_hand, quantized
 
 from trtcheck.backends import KNOWN, PLANNED, open_backend
 from trtcheck.backends.onnxruntime import OnnxRuntimeCpu, OrtSession, reference_session, session_options
 from trtcheck.case import Numerics
 from trtcheck.errors import BackendError, EngineError
+
+X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
 
 
 @pytest.fixture

@@ -5,12 +5,26 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from graphs import BF16, FLOAT, FP16, cnn, graph, overflowing_matmul, weight
+from graphs import (
+    BF16,
+    FLOAT,
+    FP16,
+    branches,
+    cnn,
+    graph,
+    loud_cnn,
+    norm_by_hand,
+    overflowing_matmul,
+    quantized,
+    weight,
+)
 from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from test_emulation_graphs import X, branches, loud_cnn, norm_by_hand, quantized
 
+from trtcheck.backends.onnxruntime import run_once
 from trtcheck.backends.overflow import Overflow, first_overflow
+
+X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
 
 
 def chain(
@@ -42,10 +56,7 @@ def test_the_first_of_several_in_a_converted_file() -> None:
     assert (found.node, found.op, found.type) == ("dw", "Conv", "FP16")
     # The largest value before rounding is the FP32 network's own, to FP16's accuracy.
     wide = loud_cnn()
-    wide.graph.output.append(onnx.ValueInfoProto(name="c1"))
-    from trtcheck.backends.onnxruntime import run_once
-
-    wide.graph.output[-1].CopyFrom(helper.make_tensor_value_info("c1", FLOAT, None))
+    wide.graph.output.append(helper.make_tensor_value_info("c1", FLOAT, None))
     assert found.largest == pytest.approx(float(np.abs(run_once(wide, {"x": X})["c1"]).max()), rel=2e-3)
     assert first_overflow(convert_float_to_float16(cnn(), keep_io_types=True), {"x": X}) is None
 
@@ -193,6 +204,18 @@ def test_quantized_graphs_can_be_searched() -> None:
     assert found is not None
     assert found.node == "square"
     assert first_overflow(quantized(FLOAT), {"x": x}) is None
+    entering = first_overflow(quantized(FP16), {"x": x * 1e6})
+    assert entering is not None
+    assert (entering.node, entering.consumers) == ("enter", ("conv",))
+
+
+def test_a_graph_without_float_results_has_nothing_to_overflow() -> None:
+    model = graph(
+        [helper.make_node("IsNaN", ["x"], ["y"], name="isnan")],
+        [("x", FP16, ["N"])],
+        [("y", TensorProto.BOOL, ["N"])],
+    )
+    assert first_overflow(model, half(1)) is None
 
 
 @pytest.mark.parametrize("opset", [7, 11, 13, 18, 20, 22])

@@ -31,7 +31,10 @@ def ranges(
 
 def relu(batch: int | str = "N") -> ModelProto:
     return graph(
-        [helper.make_node("Relu", ["x"], ["r"], name="relu"), helper.make_node("Neg", ["r"], ["y"], name="neg")],
+        [
+            helper.make_node("Relu", ["x"], ["r"], name="relu"),
+            helper.make_node("Neg", ["r"], ["y"], name="neg"),
+        ],
         [("x", FLOAT, [batch, 1000])],
         [("y", FLOAT, [batch, 1000])],
     )  # fmt: skip
@@ -142,7 +145,7 @@ def test_activations_that_are_not_finite_name_tensor_node_and_images(bad: float)
     ):
         ranges(model, ["x", "q"], [{"x": x, "d": divisor}])
     x[35, 7] = bad
-    with pytest.raises(LoweringError, match="tensor 'x' has NaN or infinite .*\n.*\n.*the data themselves"):
+    with pytest.raises(LoweringError, match=r"tensor 'x' has NaN[\s\S]*made by the data themselves"):
         ranges(model, ["x", "q"], [{"x": x, "d": divisor}])
 
 

@@ -29,10 +29,19 @@ def test_fp32_is_the_original(tmp_path: Path) -> None:
     made = lowered(model, "fp32", tmp_path)
     assert relative_l2(run(made.model, {"x": x}), run(model, {"x": x})) < 1e-6
     assert made.manifest == {
-        "lowering_version": 1, "precision": "fp32", "method": None, "percentile": None, "rest": None, "exclude": [],
-        "opset": 17, "nodes": {"total": 9, "narrowed": 0, "quantized": 0, "wide": 9}, "kept": [], "clamped": [],
-        "folded": 0, "notes": [],
-    }  # fmt: skip
+        "lowering_version": 1,
+        "precision": "fp32",
+        "method": None,
+        "percentile": None,
+        "rest": None,
+        "exclude": [],
+        "opset": 17,
+        "nodes": {"total": 9, "narrowed": 0, "quantized": 0, "wide": 9},
+        "kept": [],
+        "clamped": [],
+        "folded": 0,
+        "notes": [],
+    }
 
 
 @PRECISIONS

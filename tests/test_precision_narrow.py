@@ -99,11 +99,19 @@ def test_mask_and_epsilon_keep_their_meaning(tmp_path: Path) -> None:
     lowest = np.finfo(np.float32).min
     mask = np.float32([0, 0, lowest, 0, -np.inf, 0])
     model = chain(
-        ("Add", ["mask"]), ("Softmax", []), ("ReduceSum", ["axis"]), ("Sub", ["one"]), ("Abs", []), ("Add", ["eps"]),
+        ("Add", ["mask"]),
+        ("Softmax", []),
+        ("ReduceSum", ["axis"]),
+        ("Sub", ["one"]),
+        ("Abs", []),
+        ("Add", ["eps"]),
         weights=[
-            weight("mask", mask), weight("axis", np.array([1])), weight("one", np.float32(1)), weight("eps", np.float32(1e-12)),
+            weight("mask", mask),
+            weight("axis", np.array([1])),
+            weight("one", np.float32(1)),
+            weight("eps", np.float32(1e-12)),
         ],
-    )  # fmt: skip
+    )
     made = lowered(model, "fp16", tmp_path)
     assert made.manifest["clamped"] == ["mask", "eps"]
     assert made.weight("mask").tolist() == [0, 0, -65504, 0, -np.inf, 0]

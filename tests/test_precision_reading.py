@@ -129,10 +129,13 @@ def test_functions_are_inlined_and_constants_folded(tmp_path: Path) -> None:
 
 def test_unknown_exclusion_names_what_comes_close(tmp_path: Path) -> None:
     model = graph(
-        [helper.make_node("Relu", ["x"], ["r"], name="stem/relu"), helper.make_node("Exp", ["r"], ["y"], name="head")],
+        [
+            helper.make_node("Relu", ["x"], ["r"], name="stem/relu"),
+            helper.make_node("Exp", ["r"], ["y"], name="head"),
+        ],
         [("x", FLOAT, [6])],
         [("y", FLOAT, [6])],
-    )  # fmt: skip
+    )
     for precision in ("fp32", "fp16"):
         with pytest.raises(LoweringError, match=r"'stem/rely'[\s\S]*did you mean 'stem/relu'\?"):
             lowered(model, precision, tmp_path, exclude=["head", "stem/rely"])
@@ -142,10 +145,13 @@ def test_unknown_exclusion_names_what_comes_close(tmp_path: Path) -> None:
 
 def test_a_name_with_brackets_is_taken_literally(tmp_path: Path) -> None:
     model = graph(
-        [helper.make_node("Relu", ["x"], ["r"], name="head"), helper.make_node("Exp", ["r"], ["y"], name="block[0]")],
+        [
+            helper.make_node("Relu", ["x"], ["r"], name="head"),
+            helper.make_node("Exp", ["r"], ["y"], name="block[0]"),
+        ],
         [("x", FLOAT, [6])],
         [("y", FLOAT, [6])],
-    )  # fmt: skip
+    )
     made = lowered(model, "fp16", tmp_path, exclude=["block[0]"])
     assert made.kept()["block[0]"] == "excluded"
 
@@ -165,7 +171,12 @@ def test_subgraphs_are_lifted_too(tmp_path: Path) -> None:
             helper.make_node("ReduceSum", ["h"], ["s"], name="sum", axes=[0, 1], keepdims=0),
             helper.make_node("Greater", ["s", "zero"], ["c"], name="test"),
             helper.make_node(
-                "If", ["c"], ["z"], name="if", then_branch=branch("t", "ReduceSum"), else_branch=branch("e", "ReduceMax")
+                "If",
+                ["c"],
+                ["z"],
+                name="if",
+                then_branch=branch("t", "ReduceSum"),
+                else_branch=branch("e", "ReduceMax"),
             ),
             helper.make_node("Mul", ["z", "two"], ["y"], name="again"),
         ],
@@ -173,7 +184,7 @@ def test_subgraphs_are_lifted_too(tmp_path: Path) -> None:
         [("y", FLOAT, ["N", 1])],
         [weight("two", np.float32(2)), weight("zero", np.float32(0))],
         opset=11,
-    )  # fmt: skip
+    )
     made = lowered(model, "fp16", tmp_path)
     assert made.kept() == {"if": "has a subgraph"}
     types = made.types()

@@ -26,6 +26,9 @@ _NUMPY = {
 _TAKES_INFINITY = frozenset({"Add", "Clip", "Concat", "Expand", "Max", "Min", "Pad", "ScatterND", "Where"})
 _CONSTANTS = frozenset({"Constant", "ConstantOfShape"})
 
+# What a lowering puts between the nodes of the model: nobody can keep these wide, only what reads them.
+_CARRIERS = frozenset({"Cast", "QuantizeLinear", "DequantizeLinear"})
+
 
 @dataclass(frozen=True)
 class Overflow:
@@ -39,7 +42,7 @@ class Overflow:
         limit: Largest finite value of the type.
         type: ``"FP16"``, ``"BF16"`` or ``"FP32"`` (a node that was kept wide fails by itself).
         weight: Name of the weight that is infinite, or None where the node's result is.
-        consumers: A cast's consumers: they are what has to stay wide.
+        consumers: What reads the result of a cast or of Q/DQ: it is what has to stay wide.
     """
 
     node: str
@@ -100,7 +103,7 @@ def first_overflow(
     emulation = transform(model)
     types = Types(emulation.source.graph)
     probed = _with_probes(emulation, types)
-    answers = run(probed, feeds)
+    answers = run(probed, feeds) if probed.graph.output else {}
     return _Search(emulation, types, answers).first(feeds)
 
 
@@ -196,7 +199,7 @@ class _Search:
                 self._weights.add(name)
             elif blameless and found is None:
                 limit, label = _limit(_NUMPY[element]), NARROW.get(element, "FP32")
-                consumers = self._consumers(name) if node.op_type == "Cast" else ()
+                consumers = self._consumers(name) if node.op_type in _CARRIERS else ()
                 found = Overflow(name_of(node), node.op_type, largest, limit, label, consumers=consumers)
         return found
 
@@ -207,7 +210,13 @@ class _Search:
         return float(self._answers[f"{stem}_max"])
 
     def _consumers(self, name: str) -> tuple[str, ...]:
-        return tuple(name_of(node) for node in self._graph.node if name in reads(node))
+        found: dict[str, None] = {}
+        for node in self._graph.node:
+            if name not in reads(node):
+                continue
+            further = self._consumers(node.output[0]) if node.op_type in _CARRIERS else ()
+            found.update(dict.fromkeys(further or (name_of(node),)))
+        return tuple(found)
 
 
 def _limit(dtype: np.dtype) -> float:
