@@ -88,6 +88,11 @@ def images(count: int = 240, seed: int = 0, noise: float = 40.0) -> tuple[np.nda
     return np.clip(pixels, 0, 255).astype(np.uint8), labels
 
 
+def arrays(count: int = 240) -> dict[str, np.ndarray]:
+    """The same by the names that an archive has them under."""
+    return dict(zip(("images", "labels"), images(count), strict=True))
+
+
 def sums(*, kind: int = TensorProto.INT64, length: int = 7) -> onnx.ModelProto:
     """Integer input (N, 7) -> scores of ``low`` and ``high``: whether the sum of the row is above 35."""
     weights = np.stack([-np.ones(length), np.ones(length)], axis=1).astype(np.float32)

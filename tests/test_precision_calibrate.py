@@ -71,6 +71,15 @@ def test_entropy_does_not_cut_the_ones_of_binary_data() -> None:
     assert ranges(relu(), ["x"], [{"x": x}], "entropy")["x"] == 1
 
 
+def test_entropy_is_not_drawn_to_the_spikes_of_a_constant_background() -> None:
+    # Half of all values are 0.3, as where a convolution saw nothing but background; the rest reaches 9.5.
+    # The divergence is least just above the spike, at 0.6: the picture itself would be cut off.
+    rng = np.random.default_rng(0)
+    x = np.full((40, 1000), 0.3, np.float32)
+    x[::2] = rng.exponential(1.5, (20, 1000))
+    assert np.percentile(x, 99.9) < ranges(relu(), ["x"], [{"x": x}], "entropy")["x"] <= x.max()
+
+
 @settings(max_examples=50)
 @given(
     hnp.arrays(np.float32, st.integers(1, 200), elements=st.floats(0, 2.0**100, width=32)),
@@ -92,14 +101,14 @@ def test_histogram_forgets_nothing_and_bounds_its_percentile(
     assert histogram.entropy() <= values.max()
 
 
-@pytest.mark.parametrize("method", ["percentile", "entropy"])
-def test_a_first_batch_of_tiny_values_costs_no_memory_and_no_precision(method: str) -> None:
+@pytest.mark.parametrize(("method", "tolerance"), [("percentile", 0.01), ("entropy", 0.3)])
+def test_a_first_batch_of_tiny_values_costs_no_memory_and_no_precision(method: str, tolerance: float) -> None:
     x = heavy_tails()
     tiny = np.full((1, 1000), 1e-20, np.float32)  # onnxruntime's histogram would want 1e22 bins
     zero = np.zeros((1, 1000), np.float32)
     plain = ranges(relu(), ["x"], [{"x": x}], method)["x"]
     found = ranges(relu(), ["x"], [{"x": zero}, {"x": tiny}, {"x": x}], method)["x"]
-    assert found == pytest.approx(plain, rel=0.05)
+    assert found == pytest.approx(plain, rel=tolerance)
 
 
 def test_constant_zero_is_zero() -> None:
@@ -114,6 +123,26 @@ def test_batches_of_unequal_and_fixed_size() -> None:
     assert found == pytest.approx(ranges(relu(), ["r"], [{"x": x[:72]}], "percentile")["r"], rel=0.02)
     fixed = [{"x": x[start : start + 40]} for start in range(0, 200, 40)]
     assert ranges(relu(40), ["r"], fixed) == {"r": x.max()}
+
+
+def test_open_batch_may_be_written_as_minus_one_and_an_input_may_have_none() -> None:
+    model = graph(
+        [
+            helper.make_node("Mul", ["x", "gain"], ["m"], name="amplify"),
+            helper.make_node("Neg", ["m"], ["y"], name="neg"),
+        ],
+        [("x", FLOAT, [-1, 1000]), ("gain", FLOAT, [])],
+        [("y", FLOAT, [-1, 1000])],
+    )
+    x = heavy_tails()
+    found = ranges(model, ["m"], [{"x": x, "gain": np.array(2, np.float32)}])
+    assert found == {"m": 2 * np.abs(x).max()}
+    bad = heavy_tails()
+    bad[100, 5] = np.nan
+    model.graph.input.pop()
+    model.graph.initializer.append(weight("gain", np.float32(2)))
+    with pytest.raises(LoweringError, match="images 96 to 111"):
+        ranges(model, ["m"], [{"x": bad}])
 
 
 def test_batches_are_taken_one_at_a_time() -> None:

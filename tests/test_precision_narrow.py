@@ -357,6 +357,62 @@ def test_layer_normalization_statistics_stay_fp32(tmp_path: Path) -> None:
         assert list(made.node("norm").output)[1] == "mean"
 
 
+def test_filled_tensor_is_clamped_like_a_constant(tmp_path: Path) -> None:
+    lowest = helper.make_tensor("value", FLOAT, [1], [float(np.finfo(np.float32).min)])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["dims"], ["mask"], name="fill", value=lowest),
+        helper.make_node("Where", ["keep", "x", "mask"], ["y"], name="where"),
+    ]
+    model = graph(
+        nodes,
+        [("x", FLOAT, [2, 6]), ("keep", BOOL, [2, 6])],
+        [("y", FLOAT, [2, 6])],
+        [weight("dims", np.array([2, 6]))],
+    )
+    made = lowered(model, "fp16", tmp_path)
+    assert made.manifest["clamped"] == ["fill"]
+    x = random(2, 6)
+    assert run(made.model, {"x": x, "keep": x > 0}).min() == -65504
+
+
+def test_exclusion_goes_on_through_a_needless_cast(tmp_path: Path) -> None:
+    model = sum_of_squares()
+    model.graph.node[2].input[0] = "cast"
+    model.graph.node.insert(2, helper.make_node("Cast", ["sum"], ["cast"], name="cast", to=FLOAT))
+    made = lowered(model, "fp16", tmp_path, exclude=["sum"])
+    x = random(2, 4096) * np.float32(7)
+    assert relative_l2(run_rounding(made.model, {"x": x}), run(model, {"x": x})) < 2e-3
+
+
+def test_omitted_outputs_and_nested_subgraphs(tmp_path: Path) -> None:
+    def branch(name: str, nodes: list[onnx.NodeProto]) -> onnx.GraphProto:
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, FLOAT, None)])
+
+    def choice(name: str, yes: onnx.GraphProto, no: onnx.GraphProto) -> onnx.NodeProto:
+        return helper.make_node("If", ["c"], [name], name=f"if_{name}", then_branch=yes, else_branch=no)
+
+    inner = choice(
+        "b",
+        branch("i", [helper.make_node("Neg", ["h"], ["i"])]),
+        branch("j", [helper.make_node("Abs", ["h"], ["j"])]),
+    )
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], name="lstm", hidden_size=2),
+        choice("y", branch("b", [inner]), branch("e", [helper.make_node("Exp", ["h"], ["e"])])),
+    ]
+    model = graph(
+        nodes,
+        [("x", FLOAT, [3, 1, 4]), ("c", BOOL, [])],
+        [("y", FLOAT, None)],
+        [weight("w", random(1, 8, 4)), weight("r", random(1, 8, 2))],
+    )
+    made = lowered(model, "fp16", tmp_path)
+    assert made.manifest["nodes"] == {"total": 2, "narrowed": 1, "quantized": 0, "wide": 1}
+    for c in (True, False):
+        feeds = {"x": random(3, 1, 4), "c": np.array(c)}
+        assert relative_l2(run(made.model, feeds), run(model, feeds)) < 5e-3
+
+
 def test_loop_body_reads_fp32_copies_of_narrow_tensors(tmp_path: Path) -> None:
     body = helper.make_graph(
         [

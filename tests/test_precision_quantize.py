@@ -227,25 +227,39 @@ def test_what_cannot_be_quantized_is_kept_with_the_reason(tmp_path: Path) -> Non
     broken = random(4, 4)
     broken[0, 0] = np.nan
     nodes = [
+        helper.make_node("Cast", ["rows"], ["integers"], name="cast", to=int(TensorProto.INT32)),
+        helper.make_node("MatMul", ["integers", "integer_w"], ["exact"], name="integer"),
         helper.make_node("Conv", ["x", "kernel"], ["c"], name="hypernetwork"),
         helper.make_node("MatMul", ["w", "w"], ["square"], name="constant"),
-        helper.make_node("MatMul", ["rows", "square"], ["m"], name="fine"),
+        helper.make_node("MatMul", ["rows", "square"], ["m"], name="computed"),
         helper.make_node("MatMul", ["m", "broken"], ["n"], name="nan"),
     ]
     model = graph(
         nodes,
         [("x", FLOAT, ["N", 2, 3, 3]), ("kernel", FLOAT, [3, 2, 1, 1]), ("rows", FLOAT, ["N", 4])],
-        [("c", FLOAT, None), ("n", FLOAT, None)],
-        [weight("w", random(4, 4)), weight("broken", broken)],
+        [("c", FLOAT, None), ("n", FLOAT, None), ("exact", int(TensorProto.INT32), None)],
+        [weight("w", random(4, 4)), weight("broken", broken), weight("integer_w", np.ones((4, 2), np.int32))],
     )
     feeds = {"x": random(3, 2, 3, 3), "kernel": random(3, 2, 1, 1), "rows": random(3, 4)}
     made = lowered(model, "int8", tmp_path, [feeds], rest="fp32")
     assert made.kept() == {
+        "integer": "not quantized: its inputs are not FP32 tensors",
         "hypernetwork": "not quantized: its weights are computed by the graph",
         "constant": "not quantized: all its inputs are constant",
         "nan": "not quantized: its weights are not finite",
     }
     assert made.manifest["nodes"]["quantized"] == 1
+
+
+@RESTS
+def test_constant_on_the_left_is_quantized_as_one(rest: str, tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["w", "x"], ["y"], name="node")
+    model = graph([node], [("x", FLOAT, ["N", 6, 3])], [("y", FLOAT, None)], [weight("w", random(5, 6))])
+    x = random(4, 6, 3)
+    made = lowered(model, "int8", tmp_path, [{"x": x}], rest=rest, method="minmax")
+    assert made.weight("w_scale").shape == ()
+    assert made.weight("w_quantized").shape == (5, 6)
+    assert relative_l2(run(made.model, {"x": x}), run(model, {"x": x})) < 0.02
 
 
 def test_dead_activation_gives_no_nan(tmp_path: Path) -> None:

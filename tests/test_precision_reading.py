@@ -127,6 +127,23 @@ def test_functions_are_inlined_and_constants_folded(tmp_path: Path) -> None:
     assert np.abs(run(made.model, {"x": X}) - expected).max() < 0.02 * np.abs(expected).max()
 
 
+def test_weights_that_are_stored_in_fp16_are_weights(tmp_path: Path) -> None:
+    stored = np.linspace(-1, 1, 12).reshape(6, 2).astype(np.float16)
+    model = graph(
+        [
+            helper.make_node("Cast", ["w16"], ["w"], name="unpack", to=FLOAT),
+            helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
+        ],
+        [("x", FLOAT, ["N", 6])],
+        [("y", FLOAT, ["N", 2])],
+        [weight("w16", stored)],
+    )
+    made = lowered(model, "int8", tmp_path, [{"x": X}], method="minmax")
+    assert made.manifest["nodes"] == {"total": 1, "narrowed": 0, "quantized": 1, "wide": 0}
+    assert made.weight("w_quantized").shape == (6, 2)
+    np.testing.assert_allclose(run(made.model, {"x": X}), X @ stored.astype(np.float32), atol=0.1)
+
+
 def test_unknown_exclusion_names_what_comes_close(tmp_path: Path) -> None:
     model = graph(
         [
@@ -154,6 +171,18 @@ def test_a_name_with_brackets_is_taken_literally(tmp_path: Path) -> None:
     )
     made = lowered(model, "fp16", tmp_path, exclude=["block[0]"])
     assert made.kept()["block[0]"] == "excluded"
+
+
+def test_dimensions_written_as_minus_one_or_question_mark_are_left_open(tmp_path: Path) -> None:
+    model = graph(
+        [helper.make_node("Relu", ["x"], ["y"], name="relu")],
+        [("x", FLOAT, [-1, 3, "?", "?"])],
+        [("y", FLOAT, [-1, 3, "?", "width"])],
+    )
+    made = lowered(model, "fp16", tmp_path).model.graph
+    dims = [d for value in (*made.input, *made.output) for d in value.type.tensor_type.shape.dim]
+    assert [d.dim_value for d in dims] == [0, 3, 0, 0] * 2
+    assert [d.dim_param for d in dims] == [""] * 7 + ["width"]
 
 
 def test_subgraphs_are_lifted_too(tmp_path: Path) -> None:

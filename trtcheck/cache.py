@@ -92,6 +92,8 @@ class Cache:
         folder = self._folder(kind, key)
         with self._writable():
             (temporary / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True), encoding="utf-8")
+            # mkdtemp makes private folders; a cache may be shared.
+            temporary.chmod(0o777 & ~_umask())
             temporary.replace(folder)
         return Entry(folder, whole, fresh=True)
 
@@ -137,7 +139,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
         whole = all(digests.of_files([folder / name]) == digest for name, digest in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return manifest if whole else None
 

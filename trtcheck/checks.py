@@ -34,6 +34,9 @@ UNPAIRED = (
     "(Fisher's exact test), which asks for more evidence"
 )
 
+_TOLD = 10
+"""Failed classes whose figures stand in the message; the rest are named or counted."""
+
 FindBaseline = Callable[[], "Approved"]
 """Looks the approved baseline up; raises BaselineError where it must not be compared."""
 
@@ -79,14 +82,17 @@ def outputs(evaluation: Evaluation, gates: Gates) -> Outcome:
     """Whether every output is there, finite and, where gates say so, close to the reference's."""
     failures = list(evaluation.problems)
     for drift in evaluation.outputs:
-        for count, what in ((drift.nan, "NaN"), (drift.inf, "infinite")):
-            if count:
-                failures.append(
-                    f"output '{drift.name}' has {count} {what} of {drift.elements} values, "
-                    f"first in image {drift.first_bad}"
-                )
+        counts = ((drift.nan, "NaN"), (drift.inf, "infinite"))
+        bad = " and ".join(f"{count} {what}" for count, what in counts if count)
+        if bad:
+            failures.append(
+                f"output '{drift.name}' has {bad} of {drift.elements} values, "
+                f"first in image {drift.first_bad}"
+            )
+        elif drift.elements and not drift.finite:
+            failures.append(f"output '{drift.name}' of the reference has no finite value to compare with")
     failures += _beyond_limits(evaluation, gates)
-    if not evaluation.outputs and not evaluation.problems:
+    if not any(drift.elements for drift in evaluation.outputs) and not evaluation.problems:
         failures.append("no output was compared")
     agreement = _agreement(evaluation)
     if failures:
@@ -170,8 +176,10 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
     if gates.top_k_accuracy_drop is not None:
         verdict = _worse(verdict, top_k.verdict)
         messages.append(_accuracy_message(f"top-{evaluation.top_k} accuracy", top_k))
+    row = _accuracy_row(result)
+    del row["verdict"]  # the item has its own, that of top-k and of the baseline included
     measured = {
-        **_accuracy_row(result),
+        **row,
         "top_k": {
             "k": evaluation.top_k,
             **_accuracy_row(top_k),
@@ -334,7 +342,9 @@ def _seen(detectable: float | None) -> str:
 def _classes_message(check: Check, result: ClassesVerdict) -> str:
     failed = result.named(Verdict.FAIL)
     if failed:
-        return "; ".join(_class_message(check, row) for row in failed)
+        told = "; ".join(_class_message(check, row) for row in failed[:_TOLD])
+        more = failed[_TOLD:]
+        return f"{told}; also of {listed((row.name for row in more), _TOLD)}" if more else told
     unsure = result.named(Verdict.INCONCLUSIVE)
     empty = result.named(Verdict.SKIPPED)
     passed = result.named(Verdict.PASS)

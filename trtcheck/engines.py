@@ -158,11 +158,14 @@ def build(lowered: Lowered, backend: Backend, cache: Cache) -> BuiltEngine:
     entry = cache.get_or_make(
         "engines", key, lambda folder: {"facts": dict(backend.build(lowered.path, folder / _ENGINE))}
     )
+    facts = dict(entry.manifest["facts"])
+    notes = facts.pop("notes", ())
     return BuiltEngine(
         path=entry.folder / _ENGINE,
         lowered_path=lowered.path,
         numerics=numerics,
         cached=not entry.fresh,
         lowered=lowered.manifest,
-        facts=entry.manifest["facts"],
+        facts=facts,
+        notes=tuple(notes),
     )

@@ -113,7 +113,7 @@ class Evaluation:
         """The labels and answers, where there is anything to judge.
 
         Raises:
-            CaseError: There are no class scores, or no image has a label.
+            CaseError: There are no class scores, no image has a label, or the reference answers none.
         """
         if self.labels is None:
             raise CaseError(
@@ -126,6 +126,13 @@ class Evaluation:
                 f"no image of {self.model} has a label, so accuracy, recall and precision cannot be judged",
                 expected="labels of 0 or more for some images",
                 hint='checks = ["build", "outputs"] compares outputs without labels',
+            )
+        if (self.labels.reference[self.labels.counted] == NO_ANSWER).all():
+            raise CaseError(
+                f"the reference of {self.model} answers no image, so nothing can be compared with it",
+                expected="finite class scores from the original model",
+                found="NaN, or infinite scores of several classes, for every image",
+                hint="check scale, mean and std of the suite, and the model itself",
             )
         return self.labels
 
@@ -236,7 +243,7 @@ def stream(
         CaseError: The scores do not fit the classes.
     """
     drifts: dict[str, OutputDrift] = {}
-    problems: dict[str, None] = {}
+    problems: dict[str, str] = {}
     labels = Labels.blank(truth)
     drift = ScoreDrift(k=case.top_k)
     flips = Flips()
@@ -244,9 +251,9 @@ def stream(
     scored = scores is not None
     for batch in batches:
         old = reference.answers(batch)
-        new = {name: value[: batch.count] for name, value in engine.infer(batch.feeds).items()}
+        new = _real_rows(engine.infer(batch.feeds), batch)
         found = compare_shapes(old, new)
-        problems.update(dict.fromkeys(found.values()))
+        problems = found | problems  # one sentence an output: the first batch's
         for name in old.keys() & new.keys() - found.keys():
             if old[name].dtype.kind in "OUS":
                 continue
@@ -274,8 +281,17 @@ def stream(
         model=case.name, engine=engine_name, classes=classes, images=images, top_k=case.top_k,
         labels=labels if scored else None,
         outputs=tuple(drifts[name] for name in order),
-        scores=drift if scored else None, flips=flips, problems=tuple(problems),
+        scores=drift if scored else None, flips=flips, problems=tuple(problems.values()),
     )  # fmt: skip
+
+
+def _real_rows(outputs: Outputs, batch: Batch) -> Outputs:
+    """The *outputs* without the rows of padding; those without one row an image stay as they are."""
+    size = len(next(iter(batch.feeds.values())))
+    return {
+        name: value[: batch.count] if value.ndim and len(value) == size else value
+        for name, value in outputs.items()
+    }
 
 
 def stream_reference(
@@ -313,7 +329,7 @@ def compare_shapes(old: Outputs, new: Outputs) -> dict[str, str]:
         found[name] = f"output '{name}' is extra; the reference gives: {', '.join(sorted(old))}"
     for name in sorted(old.keys() & new.keys()):
         a, b = old[name], new[name]
-        if a.shape[1:] != b.shape[1:] or len(a) != len(b):
+        if a.shape != b.shape:
             found[name] = f"output '{name}' has shape {b.shape} where the reference has {a.shape}"
         elif _kind(a.dtype) != _kind(b.dtype):
             found[name] = f"output '{name}' has type {b.dtype} where the reference has {a.dtype}"
@@ -329,8 +345,13 @@ def as_scores(values: np.ndarray, classes: int, case: Case, name: str) -> np.nda
     """Class scores (N, C) from an output whose axes behind the classes are 1.
 
     Raises:
-        CaseError: The output has another shape.
+        CaseError: The output holds no numbers or has another shape.
     """
+    if values.dtype.kind in "bOUS":
+        raise CaseError(
+            f"{case.name}: output '{name}' holds no class scores", where=case.onnx,
+            expected="numbers", found=f"type {values.dtype}", hint="name another output",
+        )  # fmt: skip
     flat = values.reshape(len(values), -1) if values.ndim > 2 and values[0].size == classes else values
     if flat.ndim != 2 or flat.shape[1] != classes:
         raise CaseError(

@@ -40,7 +40,11 @@ class SuiteFile(pytest.File):
             for engine in engines:
                 for check in case.checks:
                     name = f"{case.name}[{engine.name}]::{check.value}"
-                    yield CheckItem.from_parent(self, name=name, case=case, engine=engine, check=check)
+                    # Given as text, so that pytest compares ids as it reads them from its cache (--lf).
+                    nodeid = f"{self.nodeid}::{name}"
+                    yield CheckItem.from_parent(
+                        self, name=name, nodeid=nodeid, case=case, engine=engine, check=check
+                    )
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """The message of an error that is meant for people, without a traceback."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +45,7 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="trtcheck-") as shared:
         workbench = Workbench(
             cache=cache_folder(settings), shared=Path(shared), backend=parse_backend(backend),
-            threads=threads or os.cpu_count() or 1, progress=LoggedProgress(),
+            threads=threads or 0, progress=LoggedProgress(),
         )  # fmt: skip
         return workbench.evaluation(case, spec)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 def slug(name: str) -> str:
     """*name* as one part of a path: kept where it is harmless, else cleaned and made unique by a digest."""
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60]
-    if clean == name:
+    if clean and clean == name:
         return clean
     return f"{clean or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 

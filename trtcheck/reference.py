@@ -133,14 +133,17 @@ def open_reference(
 
     Raises:
         ModelError: The reference model cannot be loaded.
+        OptionError: The cache folder cannot be used.
     """
-    found = cache.get("reference", key)
+    with cache.locked("reference", key):  # a damaged entry is removed: not while another makes it anew
+        found = cache.get("reference", key)
     if found is not None:
         yield CachedReference(found.folder, found.manifest["outputs"])
         return
-    folder = cache.temporary("reference")
     loaded = session()
+    folder = None
     try:
+        folder = cache.temporary("reference")
         live = LiveReference(loaded, images, folder)
         yield live
         outputs = live.finished()
@@ -150,4 +153,5 @@ def open_reference(
                     cache.commit("reference", key, folder, {"outputs": outputs})
     finally:
         loaded.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)

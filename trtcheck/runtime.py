@@ -91,9 +91,10 @@ class Runtime:
 
     def _threads(self) -> int:
         """This process's share of the processors it may use."""
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        from trtcheck.environment import usable_cores
+
         workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if self.is_worker else 1
-        return max(1, (processors or 1) // workers)
+        return max(1, usable_cores() // workers)
 
     def _progress(self) -> Progress:
         from trtcheck.progress import LoggedProgress, TerminalProgress

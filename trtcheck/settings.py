@@ -73,7 +73,9 @@ def read_settings(
         raise OptionError("the folders of baselines and report cannot be empty")
     for option, path in (("--trt-report", report), ("--trt-baselines", baselines)):
         if path.exists() and not path.is_dir():
-            raise OptionError(f"{option} needs a folder", where=path, found="a file")
+            raise OptionError(
+                f"{option} needs a folder", where=path, expected="a folder, or nothing there yet", found="a file"
+            )
     return Settings(
         engines=engines,
         backend=parse_backend(options.get("backend") or ini.get("backend") or "auto"),

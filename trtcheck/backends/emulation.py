@@ -138,7 +138,7 @@ class _Emulator:
 
     def inner_graph(self, graph: onnx.GraphProto, outer: Types, held: Mapping[str, str]) -> None:
         types = Types(graph, outer)
-        own = {v.name for v in (*graph.input, *graph.initializer)}
+        own = {value.name for value in graph.input} | {weight.name for weight in graph.initializer}
         own.update(name for node in graph.node for name in node.output)
         held = {name: new for name, new in held.items() if name not in own}
         graph.ClearField("value_info")

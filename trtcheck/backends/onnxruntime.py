@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ import numpy as np
 from trtcheck import model as models
 from trtcheck.backends.base import BackendInfo
 from trtcheck.case import Numerics
+from trtcheck.environment import processor, usable_cores
 from trtcheck.errors import BackendError, EngineError
 
 if TYPE_CHECKING:
@@ -46,13 +46,6 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     return (RuntimeError, *(value for value in own if issubclass(value, Exception)))
 
 
-def available_threads() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def session_options(threads: int, *, candidate: bool = True) -> Any:
     """Session options whose answers do not depend on the run.
 
@@ -61,7 +54,7 @@ def session_options(threads: int, *, candidate: bool = True) -> Any:
         candidate: Whether the session runs an engine (Q/DQ executed as written), not the reference.
     """
     options = _library().SessionOptions()
-    options.intra_op_num_threads = threads or available_threads()
+    options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERROR
     options.use_deterministic_compute = True
@@ -245,11 +238,11 @@ class OnnxRuntimeCpu:
     """
 
     def __init__(self, *, threads: int, reason: str = "asked for by name") -> None:
-        self._threads = threads or available_threads()
+        self._threads = threads or usable_cores()
         self._info = BackendInfo(
             name="onnxruntime-cpu",
             version=str(_library().__version__),
-            device=f"{_processor()}, {os.cpu_count()} cores",
+            device=f"{processor()}, {os.cpu_count()} cores",
             reason=reason,
         )
 
@@ -318,11 +311,3 @@ class OnnxRuntimeCpu:
         )
         return None if found is None else str(found)
 
-
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "CPU"

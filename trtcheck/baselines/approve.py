@@ -29,7 +29,7 @@ def state(root: Path, evaluation: Evaluation) -> dict[str, Any]:
 def write(
     root: Path, evaluation: Evaluation, items: Sequence[Mapping[str, Any]], *, interrupted: bool
 ) -> dict[str, Any]:
-    """Approves *evaluation* unless one of its items failed, and says what was done, JSON-ready.
+    """Approves *evaluation* unless it is unhealthy, and says what was done, JSON-ready.
 
     Args:
         root: Folder of the baselines.
@@ -39,14 +39,14 @@ def write(
     """
     path = store.path_of(root, evaluation)
     bad = [i["check"] for i in items if i["verdict"] in (Verdict.FAIL.value, Verdict.ERROR.value)]
-    if bad or evaluation.nonfinite or interrupted:
-        reason = (
-            f"{', '.join(bad)} failed"
-            if bad
-            else "the run was interrupted"
-            if interrupted
-            else "NaN or infinity"
-        )
+    unhealthy = {
+        f"{', '.join(dict.fromkeys(bad))} failed": bool(bad),
+        "the run was interrupted": interrupted,
+        "NaN or infinity": bool(evaluation.nonfinite),
+        "; ".join(evaluation.problems): bool(evaluation.problems),
+    }
+    reason = next((text for text, found in unhealthy.items() if found), None)
+    if reason is not None:
         return _state("not written", path, root, f"not written: {reason}")
     try:
         path, changed = store.write(root, evaluation)

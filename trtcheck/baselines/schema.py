@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import textwrap
 import zlib
@@ -36,7 +35,8 @@ class Baseline:
         environment: Where it was made; only backend and numerics must fit.
         digests: Digests of model, data, labels, calibration and lowered model, by name.
         images: Number of images.
-        classes: Counts of each class (tp, fp, fn, tn) by name; empty without class scores.
+        classes: Counts of each class (tp, fp, fn, tn) by name, in the order of the class numbers; empty
+            without class scores.
         outputs: Error figures of each output by name.
         predictions: The engine's answers (N,), -1 for none; None where they are not stored.
     """
@@ -66,11 +66,7 @@ def of_evaluation(evaluation: Evaluation) -> Baseline:
     return Baseline(
         model=evaluation.model,
         engine=evaluation.engine,
-        environment={
-            "backend": record["environment"]["backend"]["name"],
-            "numerics": record["numerics"],
-            "packages": record["environment"]["packages"],
-        },
+        environment=environment_of(record),
         digests=digests_of(record),
         images=evaluation.images,
         classes=classes,
@@ -82,6 +78,15 @@ def of_evaluation(evaluation: Evaluation) -> Baseline:
         },
         predictions=None if evaluation.labels is None else evaluation.labels.candidate,
     )
+
+
+def environment_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a run was made: backend, numerics and, for the reader, the libraries."""
+    return {
+        "backend": record["environment"]["backend"]["name"],
+        "numerics": record["numerics"],
+        "packages": record["environment"]["packages"],
+    }
 
 
 def digests_of(record: Mapping[str, Any]) -> dict[str, str | None]:
@@ -109,7 +114,9 @@ def dump(baseline: Baseline) -> str:
         "environment": baseline.environment,
         "digests": baseline.digests,
         "images": baseline.images,
-        "classes": baseline.classes,
+        "classes": {
+            name: {**counts, "number": k} for k, (name, counts) in enumerate(baseline.classes.items())
+        },
         "outputs": baseline.outputs,
         "predictions": None if baseline.predictions is None else _pack(baseline.predictions),
     }
@@ -124,7 +131,7 @@ def parse(text: str, where: Path) -> Baseline:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(where, error) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, bool) or not isinstance(version, int):
@@ -139,7 +146,7 @@ def parse(text: str, where: Path) -> Baseline:
         raise _damaged(where, f"schema_version {version}, which never existed")
     try:
         baseline = _read(document)
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error) as error:
         raise _damaged(where, f"{type(error).__name__}: {error}") from error
     return baseline
 
@@ -152,9 +159,11 @@ def _damaged(where: Path, found: object) -> BaselineError:
 
 
 def _read(document: dict[str, Any]) -> Baseline:
+    numbered = {_count(row["number"]): (name, row) for name, row in document["classes"].items()}
+    if sorted(numbered) != list(range(len(document["classes"]))):
+        raise ValueError("the classes are not numbered from 0")
     classes = {
-        str(name): {count: _count(row[count]) for count in _COUNTS}
-        for name, row in document["classes"].items()
+        name: {count: _count(row[count]) for count in _COUNTS} for _, (name, row) in sorted(numbered.items())
     }
     outputs = {str(name): dict(row) for name, row in document["outputs"].items()}
     images = _count(document["images"])

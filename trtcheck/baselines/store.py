@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from trtcheck.baselines import schema
 from trtcheck.cache import write_atomically
 from trtcheck.case import Numerics
@@ -76,6 +78,14 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
     Raises:
         BaselineError: What changed makes a comparison impossible.
     """
+    place = schema.environment_of(evaluation.record)
+    for name in ("backend", "numerics"):
+        then = baseline.environment.get(name)
+        if then != place[name]:
+            raise BaselineError(
+                "the baseline was made elsewhere", where=path, expected=f"{name} {place[name]}",
+                found=then, hint=f"approve results of this place: {update_command(evaluation.engine)}",
+            )  # fmt: skip
     now = schema.digests_of(evaluation.record)
     for name, what in (("data", "evaluation data"), ("labels", "labels")):
         then = baseline.digests.get(name)
@@ -91,18 +101,39 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
             expected=f"{evaluation.images} images", found=baseline.images,
             hint=f"make it anew: {update_command(evaluation.engine)}",
         )  # fmt: skip
-    if set(baseline.classes) != set(evaluation.classes):
-        changed = sorted(set(baseline.classes) ^ set(evaluation.classes))
+    then_named, now_named = list(baseline.classes), list(evaluation.classes)
+    if then_named != now_named:
+        changed = sorted(set(then_named) ^ set(now_named))
         raise BaselineError(
             "the classes changed since the baseline was approved", where=path,
-            expected=", ".join(sorted(baseline.classes)), found=f"different: {', '.join(changed)}",
+            expected=", ".join(then_named[:20]) + (" …" if len(then_named) > 20 else ""),
+            found=f"different: {', '.join(changed)}" if changed else "the same names in another order",
             hint=f"restore the class names, or approve the new results: {update_command(evaluation.engine)}",
         )  # fmt: skip
+    _check_counts(baseline, evaluation, path)
     return tuple(
         f"the {what} changed since the baseline was approved ({short(str(then))} -> {short(str(now[name]))})"
         for name, what in (("model", "model"), ("calibration", "calibration data"))
         if (then := baseline.digests.get(name)) != now[name]
     )
+
+
+def _check_counts(baseline: Baseline, evaluation: Evaluation, path: Path) -> None:
+    """Raises BaselineError where a class counts more images than there are."""
+    labels = evaluation.labels
+    if labels is None:
+        return
+    support = np.bincount(labels.truth[labels.counted], minlength=len(evaluation.classes)).tolist()
+    total = sum(support)
+    for name, n in zip(evaluation.classes, support, strict=True):
+        counts = baseline.classes[name]
+        if counts["tp"] > n or counts["fp"] > total - n:
+            raise BaselineError(
+                f"the baseline counts more images of '{name}' than there are", where=path,
+                expected=f"tp up to {n}, fp up to {total - n}",
+                found=f"tp {counts['tp']}, fp {counts['fp']}",
+                hint=f"restore the file, or make it anew: {update_command(evaluation.engine)}",
+            )  # fmt: skip
 
 
 def write(root: Path, evaluation: Evaluation) -> tuple[Path, bool]:
@@ -120,6 +151,6 @@ def write(root: Path, evaluation: Evaluation) -> tuple[Path, bool]:
         if path.is_file() and path.read_bytes() == text.encode():
             return path, False
         write_atomically(path, text)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:  # a class folder's name may be no Unicode
         raise BaselineError("the baseline cannot be written", where=path, found=error) from error
     return path, True

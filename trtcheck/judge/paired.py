@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from functools import lru_cache
 
@@ -27,7 +28,7 @@ def mcnemar_p(b: np.ndarray, c: np.ndarray) -> np.ndarray:
     Returns:
         P(B >= b) of that shape; 1 where there are no discordant pairs.
     """
-    b, c = np.asarray(b), np.asarray(c)
+    b, c = np.asarray(b, np.int64), np.asarray(c, np.int64)  # small and unsigned counts would wrap
     return np.asarray(stats.binom.sf(b - 1, b + c, 0.5), dtype=float)
 
 
@@ -53,7 +54,12 @@ def reaches(harm: int, margin: float, n: int) -> bool:
 
     Compared in rational numbers, so that a drop of exactly the margin counts: 0.01 is 1/100 here.
     """
-    return harm > 0 and harm >= Fraction(str(margin)) * n
+    return harm >= images_needed(margin, n)
+
+
+def images_needed(margin: float, n: int) -> int:
+    """The smallest net loss of images among *n* that `reaches` the *margin* (a fraction)."""
+    return max(1, math.ceil(Fraction(str(margin)) * n))
 
 
 def minimum_detectable_drop(n: int, alpha: float, margin: float = 0.0) -> float | None:
@@ -94,7 +100,6 @@ def _power(n: int, drop: float, alpha: float, margin: float) -> float:
     m = np.arange(int(low), int(high) + 1)
     # The smallest b with P(B >= b) <= alpha.
     critical = np.asarray(stats.binom.isf(alpha, m, 0.5)).astype(int) + 1
-    # b - c >= margin * n with c = m - b
-    needed = np.maximum(critical, np.ceil((m + float(Fraction(str(margin)) * n)) / 2).astype(int))
+    needed = np.maximum(critical, (m + images_needed(margin, n) + 1) // 2)  # b - c with c = m - b
     weight = stats.binom.pmf(m, n, discordant)
     return float(weight @ stats.binom.sf(needed - 1, m, harm / discordant))

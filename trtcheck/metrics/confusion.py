@@ -144,7 +144,9 @@ class Confusion:
     def _average(self, weights: np.ndarray) -> Averages:
         def over(values: np.ndarray) -> float:
             known = ~np.isnan(values)
-            total = weights[known].sum()
-            return float((values[known] * weights[known]).sum() / total) if total else float("nan")
+            if not known.any():
+                return float("nan")
+            # Where only classes without images are known, all weigh the same, as in scikit-learn.
+            return float(np.average(values[known], weights=weights[known] if weights[known].any() else None))
 
         return Averages(over(self.precision), over(self.recall), over(self.f1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,9 +67,11 @@ class OutputDrift:
         bad = np.flatnonzero((nan | inf).any(axis=1))
         both = was_finite & np.isfinite(new)
         a, b = old[both], new[both]
-        error = np.abs(b - a)
-        nonzero = a != 0
-        relative = error[nonzero] / np.abs(a[nonzero])
+        with np.errstate(over="ignore"):  # FP64 may leave its own range; the figure is infinite then
+            error = np.abs(b - a)
+            nonzero = a != 0
+            relative = error[nonzero] / np.abs(a[nonzero])
+            squares = float(error @ error), float(a @ a), float(b @ b), float(a @ b)
         return cls(
             name=name,
             elements=old.size,
@@ -78,10 +81,10 @@ class OutputDrift:
             first_bad=start + int(bad[0]) if bad.size else None,
             max_abs=float(error.max(initial=0.0)),
             max_rel=float(relative.max(initial=0.0)),
-            sum_error2=float(error @ error),
-            sum_reference2=float(a @ a),
-            sum_candidate2=float(b @ b),
-            sum_product=float(a @ b),
+            sum_error2=squares[0],
+            sum_reference2=squares[1],
+            sum_candidate2=squares[2],
+            sum_product=squares[3],
             low=float(a.min(initial=np.inf)),
             high=float(a.max(initial=-np.inf)),
             finite=int(both.sum()),
@@ -120,8 +123,10 @@ class OutputDrift:
     @property
     def cosine(self) -> float:
         """Cosine of the angle between both tensors, over all images; NaN where undefined."""
-        norm = float(np.sqrt(self.sum_reference2) * np.sqrt(self.sum_candidate2))
-        return min(1.0, max(-1.0, self.sum_product / norm)) if norm else float("nan")
+        norm = math.sqrt(self.sum_reference2) * math.sqrt(self.sum_candidate2)
+        if norm == 0 or not math.isfinite(norm):
+            return float("nan")
+        return min(1.0, max(-1.0, self.sum_product / norm))
 
     @property
     def psnr(self) -> float:
@@ -131,6 +136,6 @@ class OutputDrift:
         if self.sum_error2 == 0:
             return float("inf")
         span = self.high - self.low
-        if span == 0:
+        if span == 0 or not math.isfinite(self.sum_error2):
             return float("nan")
-        return float(10 * np.log10(span * span * self.finite / self.sum_error2))
+        return 10 * math.log10(span * span * self.finite / self.sum_error2)

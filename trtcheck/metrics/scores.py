@@ -18,13 +18,15 @@ def answers(scores: np.ndarray) -> np.ndarray:
         scores: Class scores (N, C).
 
     Returns:
-        int64 labels (N,); `NO_ANSWER` where a row holds NaN or several classes share +inf, since what
-        an argmax says there is chance. Finite ties go to the first class, as ``numpy.argmax`` has it.
+        int64 labels (N,); `NO_ANSWER` where a row holds NaN, several classes share +inf or all have
+        -inf, since what an argmax says there is chance. Finite ties go to the first class, as
+        ``numpy.argmax`` has it.
     """
     if scores.shape[1] == 0:
         return np.full(len(scores), NO_ANSWER)
     best = scores.argmax(axis=1)
-    undefined = np.isnan(scores).any(axis=1) | ((scores == np.inf).sum(axis=1) > 1)
+    several = (scores == np.inf).sum(axis=1) > 1
+    undefined = np.isnan(scores).any(axis=1) | several | (scores == -np.inf).all(axis=1)
     return np.where(undefined, NO_ANSWER, best)
 
 
@@ -35,9 +37,11 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
         scores: Class scores (N, C): logits, log-probabilities or probabilities.
 
     Returns:
-        float64 (N, C); NaN rows stay NaN.
+        float64 (N, C); NaN rows stay NaN, a single +inf has all the mass.
     """
     scores = scores.astype(np.float64)
+    beyond = (scores == np.inf).any(axis=1, keepdims=True) & ~np.isnan(scores).any(axis=1, keepdims=True)
+    scores = np.where(beyond, np.where(scores == np.inf, 0.0, -np.inf), scores)
     with np.errstate(invalid="ignore", over="ignore"):
         already = (scores >= 0).all(axis=1) & (np.abs(scores.sum(axis=1) - 1) < _SUM_TOLERANCE)
         shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -74,7 +78,7 @@ class ScoreDrift:
         top_k_kept: Images whose reference answer is among the engine's k best.
         kl_sum: Sum of the Kullback-Leibler divergences KL(reference || engine), in nats.
         kl_max: Largest of them.
-        kl_images: Images on which it is defined (both rows finite).
+        kl_images: Images on which it is defined (both rows have probabilities).
         k: k of *top_k_kept*.
     """
 

@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from trtcheck import model as models
 from trtcheck.errors import LoweringError
-from trtcheck.precision.graph import DOMAINS, drop_unused, opset_of, unique, without_weights
+from trtcheck.precision.graph import DOMAINS, attribute, drop_unused, opset_of, unique, without_weights
 
 OLDEST_OPSET = 13
 OLDEST_IR = 8
@@ -39,6 +39,7 @@ def read(source: Path, opset: int) -> ModelProto:
     inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
+    _open_dimensions(model.graph)
     model.ir_version = max(model.ir_version, OLDEST_IR)
     model = lift(model, max(opset, OLDEST_OPSET), source)
     _constants_to_initializers(model.graph)
@@ -74,6 +75,17 @@ def lift(model: ModelProto, opset: int, source: Path) -> ModelProto:
         _name_nodes(model.graph)
     model.ir_version = max(model.ir_version, helper.find_min_ir_version_for(model.opset_import, True))
     return model
+
+
+def _open_dimensions(graph: GraphProto) -> None:
+    """Leaves dimensions unnamed that are written as -1 or "?".
+
+    TensorRT takes two dimensions of one name for equal, and so refuses images that are not square.
+    """
+    for value in (*graph.input, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0 or dim.dim_param == "?":
+                dim.Clear()
 
 
 def _name_nodes(graph: GraphProto) -> None:
@@ -120,14 +132,19 @@ def _constants_to_initializers(graph: GraphProto) -> None:
 
 
 def _fold_constants(graph: GraphProto) -> None:
-    """Evaluates the layout operators that exporters put between a weight and its user."""
+    """Evaluates what exporters put between a weight and its user: changes of layout, storage in FP16."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
     kept = []
     for node in graph.node:
         inputs = [name for name in node.input if name]
-        foldable = node.op_type in _FOLDABLE and node.domain in DOMAINS and node.output[0] not in outputs
-        if not foldable or not all(name in constants for name in inputs):
+        foldable = node.op_type in _FOLDABLE or (
+            node.op_type == "Cast" and attribute(node, "to", 0) == TensorProto.FLOAT
+        )
+        if not foldable or node.domain not in DOMAINS or node.output[0] in outputs:
+            kept.append(node)
+            continue
+        if not all(name in constants for name in inputs):
             kept.append(node)
             continue
         feeds = {name: numpy_helper.to_array(constants[name]) for name in inputs}

@@ -31,18 +31,18 @@ def worst(verdicts: Iterable[str]) -> str:
 
 
 def item(nodeid: str, outcome: Outcome) -> dict[str, Any]:
-    """The record of one check."""
-    return {
+    """The record of one check; a figure of the check never takes the place of the item's own fields."""
+    own = {
         "nodeid": nodeid,
         "model": outcome.model,
-        "engine": outcome.engine,
+        "engine": outcome.engine or None,
         "check": outcome.check.value,
         "verdict": outcome.verdict.value,
         "numerics": None if outcome.numerics is None else outcome.numerics.value,
         "message": outcome.message,
         "notes": list(outcome.notes),
-        **plain(outcome.measured),
     }
+    return {**own, **plain(outcome.measured), **own}
 
 
 def document(
@@ -85,7 +85,7 @@ def document(
         "environment": plain(environment),
         "run": plain(run),
         "models": [
-            _model(name, ordered, [e for e in evaluations if e.model == name], root) for name in names
+            plain(_model(name, ordered, [e for e in evaluations if e.model == name], root)) for name in names
         ],
         "engines": [plain(engine) for engine in engines],
         "items": ordered,
@@ -106,7 +106,10 @@ def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -
         "engine": engine,
         "verdict": worst(i["verdict"] for i in items),
         "numerics": numerics[0] if numerics else None,
-        "checks": {i["check"]: i["verdict"] for i in items},
+        "checks": {
+            check: worst(i["verdict"] for i in items if i["check"] == check)
+            for check in dict.fromkeys(i["check"] for i in items)
+        },
         "cached": facts.get("cached"),
         "facts": facts.get("facts"),
         "lowered": facts.get("lowered"),
@@ -145,9 +148,10 @@ def _evaluated(evaluation: Evaluation, root: Path) -> dict[str, Any]:
     }  # fmt: skip
     if evaluation.labels is None:
         return found
-    before, after = evaluation.confusion()
     names = evaluation.classes
     labels, counted = evaluation.labels, evaluation.labels.counted
+    before = Confusion.of(labels.truth, labels.reference, len(names))
+    after = Confusion.of(labels.truth, labels.candidate, len(names))
     small = len(names) <= FULL_MATRIX
     return {
         **found,
@@ -256,14 +260,18 @@ def _model(
 
 
 def _relative(record: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """The *record* with absolute paths below *root* made relative."""
+    """The *record* with absolute paths below *root* made relative, also several in a row."""
 
-    def shown(value: Any) -> Any:
-        if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_relative_to(root):
-            return Path(value).relative_to(root).as_posix()
-        return value
+    def shown(value: str) -> str:
+        path = Path(value)
+        return (
+            path.relative_to(root).as_posix() if path.is_absolute() and path.is_relative_to(root) else value
+        )
 
-    return {key: shown(value) for key, value in record.items()}
+    return {
+        key: ", ".join(map(shown, value.split(", "))) if isinstance(value, str) else value
+        for key, value in record.items()
+    }
 
 
 def plain(value: Any) -> Any:
@@ -272,7 +280,7 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: A value is no builtin, for example a numpy scalar.
     """
-    if isinstance(value, float):
+    if type(value) is float:
         return value if math.isfinite(value) else None
     if value is None or type(value) in (bool, int, str):
         return value

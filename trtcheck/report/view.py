@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trtcheck.case import Check, Precision
@@ -15,6 +15,8 @@ from trtcheck.digests import short
 from trtcheck.names import fraction, listed, p_value, points
 
 Record = Mapping[str, Any]
+Pair = tuple[str, str | None]
+"""A model and an engine; None where a model was not tested at all."""
 
 SHOWN_ROWS = 50
 """Rows of a table before the rest is folded."""
@@ -105,32 +107,32 @@ class Table:
 
 @dataclass(frozen=True)
 class Finding:
-    """One item: its verdict and reason.
+    """The verdict and reason of one item, or of several of one engine that have both in common.
 
     Attributes:
-        anchor: Its id on the engine's page.
-        status: Its verdict.
+        anchors: The items' ids on the engine's page.
+        status: The verdict.
         model: Its model.
         engine: Its engine as people write it, or None.
-        check: The check.
+        checks: The items' checks.
         message: The reason, one clause a line.
         more: What does not belong on a first look, or "".
         hidden: How many clauses *more* holds.
-        nodeid: pytest's name of the item.
+        nodeids: pytest's names of the items.
         notes: What a reader should know.
         page: The engine's page, or None.
         detail: Id of the figures on that page, or None.
     """
 
-    anchor: str
+    anchors: tuple[str, ...]
     status: Status
     model: str
     engine: str | None
-    check: str
+    checks: tuple[str, ...]
     message: str
     more: str
     hidden: int
-    nodeid: str
+    nodeids: tuple[str, ...]
     notes: tuple[str, ...]
     page: str | None
     detail: str | None
@@ -183,7 +185,7 @@ class IndexView:
     models: tuple[ModelView, ...]
     problems: tuple[Finding, ...]
     unsure: tuple[Finding, ...]
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[Finding, ...]
     environment: tuple[Fact, ...]
     run: tuple[Fact, ...]
 
@@ -241,7 +243,6 @@ def index(document: Record) -> IndexView:
     pages = page_names(document)
     checks = tuple(dict.fromkeys([*_CHECKS, *(item["check"] for item in items)]))
     models = sorted(document["models"], key=lambda model: (STATUSES[model["verdict"]].rank, model["name"]))
-    skipped = dict.fromkeys((_subject(item), item["message"]) for item in items if item["verdict"] == "skipped")
     return IndexView(
         headline=headline(document),
         status=STATUSES[document["verdict"]],
@@ -251,9 +252,9 @@ def index(document: Record) -> IndexView:
             _model(model, f"model-{number}", document, pages, checks)
             for number, model in enumerate(models, start=1)
         ),
-        problems=tuple(_finding(item, pages) for item in items if item["verdict"] in ("error", "fail")),
-        unsure=tuple(_finding(item, pages) for item in items if item["verdict"] == "inconclusive"),
-        skipped=tuple(skipped),
+        problems=_findings([item for item in items if item["verdict"] in ("error", "fail")], pages),
+        unsure=_findings([item for item in items if item["verdict"] == "inconclusive"], pages),
+        skipped=_findings([item for item in items if item["verdict"] == "skipped"], pages),
         environment=_environment(document.get("environment") or {}),
         run=_run(document.get("run") or {}),
     )
@@ -265,9 +266,9 @@ def engines(document: Record) -> tuple[EngineView, ...]:
     return tuple(_engine(engine, _own(document, engine), pages) for engine in document["engines"])
 
 
-def page_names(document: Record) -> dict[tuple[str, str], str]:
+def page_names(document: Record) -> dict[Pair, str]:
     """File name of every engine's page by model and engine: unique, only ``a-z``, ``0-9`` and ``-``."""
-    names: dict[tuple[str, str], str] = {}
+    names: dict[Pair, str] = {}
     taken: set[str] = set()
     for engine in document["engines"]:
         pair = (engine["model"], engine["engine"])
@@ -293,59 +294,67 @@ def _page_part(name: str) -> str:
 def headline(document: Record) -> str:
     """The whole run in one sentence: the worst finding first, or what was checked."""
     items = _worst_first(document["items"])
-    verdicts = {
-        pair: min((i["verdict"] for i in items if _pair(i) == pair), key=lambda word: STATUSES[word].rank)
-        for pair in dict.fromkeys(_pair(item) for item in items)
-    }
-    first = items[0] if items else None
-    if first is None or first["verdict"] == "skipped":
-        reason = first["message"] if first is not None else "the run held no checks"
-        return f"Nothing was tested: {_shortened(reason)}"
-    tally = Counter(verdict for verdict in verdicts.values())
-    if first["verdict"] == "pass":
-        skipped = f"; {tally['skipped']} skipped" if tally["skipped"] else ""
-        return f"Everything passes: {_extent(document, 'pass')}{skipped}"
-    saying = {"error": "cannot be judged", "fail": "fails", "inconclusive": "is inconclusive"}
-    parts = [f"{_subject(first)} {saying[first['verdict']]}: {_first_clause(first)}"]
-    parts += _others(verdicts, _pair(first))
-    return "; ".join(parts)
+    worst = items[0]["verdict"] if items else "skipped"
+    verdicts: dict[Pair, str] = {}
+    for item in items:
+        verdicts.setdefault(_pair(item), item["verdict"])
+    if worst == "skipped":
+        return f"Nothing was tested: {_shortened(items[0]['message']) if items else 'the run held no checks'}"
+    if worst == "pass":
+        return "; ".join([f"Everything passes: {_extent(items, 'pass')}", *_others(verdicts, "skipped")])
+    told = _pair(items[0])
+    rest = {pair: verdict for pair, verdict in verdicts.items() if pair != told}
+    others = [part for verdict in STATUSES for part in _others(rest, verdict, more=verdict == worst)]
+    return "; ".join([_said(items[0]), *others])
 
 
-def _others(verdicts: Mapping[tuple[str, str | None], str], told: tuple[str, str | None]) -> list[str]:
-    """What is to be said of the engines beside the worst: by name where they are few."""
-    verbs = {
-        "error": ("cannot be judged",) * 2,
-        "fail": ("fails", "fail"),
-        "inconclusive": ("is inconclusive", "are inconclusive"),
-        "pass": ("passes", "pass"),
-        "skipped": ("was skipped", "were skipped"),
-    }
-    one_model = len({model for model, _ in verdicts}) == 1
-    parts = []
-    for verdict, (singular, plural) in verbs.items():
-        pairs = [pair for pair, found in verdicts.items() if found == verdict and pair != told]
-        names = [
-            shown_engine(engine) if engine is not None and one_model else _of(model, engine)
-            for model, engine in pairs
-        ]
-        if len(names) == 1:
-            parts.append(f"{names[0]} {singular}")
-        elif names:
-            who = _enumerated(names) if one_model and len(names) <= 3 else f"{len(names)} engines"
-            more = " more" if verdict == verdicts[told] and who.startswith(str(len(names))) else ""
-            parts.append(f"{who}{more} {plural}")
-    return parts
+def _engine_headline(engine: Record, items: Sequence[Record]) -> str:
+    """One engine in one sentence."""
+    subject = _of(engine["model"], engine["engine"])
+    if not items:
+        return f"{subject} was evaluated, but not judged"
+    if items[0]["verdict"] == "pass":
+        passed = sum(item["verdict"] == "pass" for item in items)
+        return f"{subject} passes {_number_of(passed, 'check', 'checks')}"
+    return _said(items[0])
 
 
-def _enumerated(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+def _said(item: Record) -> str:
+    """One finding in one sentence, the first of its clauses."""
+    verb = _VERBS[item["verdict"]][0]
+    return f"{_of(*_pair(item))} {verb}: {_first_clause(item)}"
+
+
+_VERBS = {
+    "error": ("cannot be judged", "cannot be judged"),
+    "fail": ("fails", "fail"),
+    "inconclusive": ("is inconclusive", "are inconclusive"),
+    "pass": ("passes", "pass"),
+    "skipped": ("was skipped", "were skipped"),
+}
+
+
+def _others(verdicts: Mapping[Pair, str], verdict: str, *, more: bool = False) -> list[str]:
+    """What is to be said of the engines of one *verdict*: by name where they are few."""
+    pairs = [pair for pair, found in verdicts.items() if found == verdict]
+    singular, plural = _VERBS[verdict]
+    if not pairs:
+        return []
+    if len(pairs) == 1:
+        return [f"{_of(*pairs[0])} {singular}"]
+    engines = [shown_engine(engine) for _, engine in pairs if engine is not None]
+    if len(pairs) <= 3 and len(engines) == len(pairs) and len({model for model, _ in pairs}) == 1:
+        return [f"{', '.join(engines[:-1])} and {engines[-1]} {plural}"]
+    return [f"{len(pairs)} {'more ' if more else ''}{'engines' if engines else 'models'} {plural}"]
 
 
 def _first_clause(item: Record) -> str:
     """The first finding of an item, and how many more classes share it."""
-    clause = _shortened(_clauses(item["message"])[0])
-    others = sum(row["verdict"] == item["verdict"] for row in item.get("classes") or ()) - 1
-    return f"{clause}, and {_number_of(others, 'more class', 'more classes')}" if others > 0 else clause
+    clause = _clauses(item["message"])[0]
+    judged = item["baseline"] if clause.startswith("against the approved baseline") else item
+    failed = sum(row["verdict"] == "fail" for row in judged.get("classes") or ())
+    others = f", and {_number_of(failed - 1, 'more class', 'more classes')}" if failed > 1 else ""
+    return _shortened(clause) + others
 
 
 def _shortened(text: str) -> str:
@@ -361,29 +370,35 @@ def _number_of(count: int, one: str, many: str) -> str:
     return f"{_count(count)} {one if count == 1 else many}"
 
 
-def _extent(document: Record, verdict: str | None = None) -> str:
+def _extent(every: Sequence[Record], verdict: str | None = None) -> str:
     """How much was checked: models, engines and checks, all of them or those of one *verdict*."""
-    items = [item for item in document["items"] if verdict is None or item["verdict"] == verdict]
+    items = [item for item in every if verdict is None or item["verdict"] == verdict]
     return ", ".join(
         (
             _number_of(len({item["model"] for item in items}), "model", "models"),
-            _number_of(len({_pair(item) for item in items if item["engine"] is not None}), "engine", "engines"),
+            _number_of(
+                len({_pair(item) for item in items if item["engine"] is not None}), "engine", "engines"
+            ),
             _number_of(len(items), "check", "checks"),
         )
     )
 
 
 def _summary(document: Record) -> str:
-    """Extent and tally of the run, and where it was made."""
+    """Extent and tally of the run, unless the headline told them, and where it was made."""
     tally = Counter(item["verdict"] for item in document["items"])
-    text = _extent(document)
-    if tally:
-        text += f": {', '.join(f'{_count(tally[word])} {word}' for word in STATUSES if tally[word])}"
+    parts = []
+    if len(tally) > 1:
+        counts = ", ".join(f"{_count(tally[word])} {word}" for word in STATUSES if tally[word])
+        parts.append(f"{_extent(document['items'])}: {counts}")
     backend = (document.get("environment") or {}).get("backend") or {}
     if backend.get("name"):
-        text += f". Backend {backend['name']} {backend.get('version') or ''}".rstrip()
-        text += f" on {backend['device']}" if backend.get("device") else ""
-    return text
+        device = f" on {backend['device']}" if backend.get("device") else ""
+        parts.append(f"{' '.join(filter(None, (backend['name'], backend.get('version'))))}{device}")
+    kinds = sorted({item["numerics"] for item in document["items"] if item["numerics"]})
+    if kinds:
+        parts.append(" and ".join(kinds))
+    return " · ".join(parts)
 
 
 def shown_engine(engine: str) -> str:
@@ -395,11 +410,7 @@ def _of(model: str, engine: str | None) -> str:
     return model if engine is None else f"{shown_engine(engine)} of {model}"
 
 
-def _subject(item: Record) -> str:
-    return _of(item["model"], item["engine"])
-
-
-def _pair(item: Record) -> tuple[str, str | None]:
+def _pair(item: Record) -> Pair:
     return item["model"], item["engine"]
 
 
@@ -435,30 +446,54 @@ def _loss(item: Record) -> float:
     return max(falls, default=0.0)
 
 
-def _finding(item: Record, pages: Mapping[tuple[str, str], str], anchor: str = "") -> Finding:
-    clauses = _clauses(item["message"])
-    details = {"recall": "recall-classes", "precision": "precision-classes", "accuracy": "accuracy-figures"}
-    measured = item.get("classes") or item.get("images")
-    if item["check"] == Check.OUTPUTS.value and item.get("outputs"):
-        detail: str | None = "outputs"
-    elif item["check"] == Check.BUILD.value and item.get("facts"):
-        detail = "lowered"
-    else:
-        detail = details.get(item["check"]) if measured else None
+def _findings(items: Sequence[Record], pages: Mapping[Pair, str]) -> tuple[Finding, ...]:
+    """What the *items* found, in their order; an engine's checks that say the same are one finding."""
+    number: Counter[tuple[Pair, str]] = Counter()
+    groups: dict[tuple[Pair, str, str], list[tuple[Record, str]]] = {}
+    for item in items:
+        number[_pair(item), item["check"]] += 1
+        again = number[_pair(item), item["check"]]
+        anchor = _anchor(item["check"]) + (f"-{again}" if again > 1 else "")
+        groups.setdefault((_pair(item), item["verdict"], item["message"]), []).append((item, anchor))
+    return tuple(_finding(group, pages) for group in groups.values())
+
+
+def _finding(group: Sequence[tuple[Record, str]], pages: Mapping[Pair, str]) -> Finding:
+    first = group[0][0]
+    ordered = sorted(
+        group,
+        key=lambda pair: _CHECKS.index(pair[0]["check"]) if pair[0]["check"] in _CHECKS else len(_CHECKS),
+    )
+    items = [item for item, _ in ordered]
+    clauses = _clauses(first["message"])
     return Finding(
-        anchor=anchor or _anchor(item["check"]),
-        status=STATUSES[item["verdict"]],
-        model=item["model"],
-        engine=None if item["engine"] is None else shown_engine(item["engine"]),
-        check=item["check"],
+        anchors=tuple(anchor for _, anchor in ordered),
+        status=STATUSES[first["verdict"]],
+        model=first["model"],
+        engine=None if first["engine"] is None else shown_engine(first["engine"]),
+        checks=tuple(dict.fromkeys(item["check"] for item in items)),
         message=";\n".join(clauses[:SHOWN_CLAUSES]),
         more=";\n".join(clauses[SHOWN_CLAUSES:]),
         hidden=max(0, len(clauses) - SHOWN_CLAUSES),
-        nodeid=item["nodeid"],
-        notes=tuple(item.get("notes") or ()),
-        page=None if item["engine"] is None else pages[item["model"], item["engine"]],
-        detail=detail,
+        nodeids=tuple(item["nodeid"] for item in items),
+        notes=tuple(dict.fromkeys(note for item in items for note in item.get("notes") or ())),
+        page=pages.get(_pair(first)),
+        detail=_detail(first),
     )
+
+
+def _detail(item: Record) -> str | None:
+    """The id of the figures that belong to an item."""
+    for check, field, anchor in (
+        ("build", "facts", "lowered"),
+        ("outputs", "outputs", "outputs"),
+        ("accuracy", "images", "accuracy-figures"),
+        ("recall", "classes", "recall-classes"),
+        ("precision", "classes", "precision-classes"),
+    ):
+        if item["check"] == check and item.get(field):
+            return anchor
+    return None
 
 
 def _anchor(check: str) -> str:
@@ -469,7 +504,7 @@ def _model(
     model: Record,
     anchor: str,
     document: Record,
-    pages: Mapping[tuple[str, str], str],
+    pages: Mapping[Pair, str],
     checks: Sequence[str],
 ) -> ModelView:
     rows = [
@@ -488,7 +523,7 @@ def _model(
 
 
 def _engine_row(
-    engine: Record, items: Sequence[Record], pages: Mapping[tuple[str, str], str], checks: Sequence[str]
+    engine: Record, items: Sequence[Record], pages: Mapping[Pair, str], checks: Sequence[str]
 ) -> EngineRow:
     page = pages[engine["model"], engine["engine"]]
 
@@ -549,7 +584,9 @@ def _gates(gates: Record) -> tuple[Fact, ...]:
         limits = [f"{key} {_limit(key, value)}" for key, value in own.items() if value is not None]
         facts.append(_fact(f"class '{name}'", ", ".join(limits)))
     if len(of_classes) > SHOWN_CONFUSIONS:
-        facts.append(_fact("further classes", f"{len(of_classes) - SHOWN_CONFUSIONS} with limits of their own"))
+        facts.append(
+            _fact("further classes", f"{len(of_classes) - SHOWN_CONFUSIONS} with limits of their own")
+        )
     return _known(facts)
 
 
@@ -593,14 +630,14 @@ def _run(run: Record) -> tuple[Fact, ...]:
     )
 
 
-def _engine(engine: Record, items: Sequence[Record], pages: Mapping[tuple[str, str], str]) -> EngineView:
+def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) -> EngineView:
     ordered = _worst_first(items)
-    number: Counter[str] = Counter()
-    findings = []
-    for item in ordered:
-        number[item["check"]] += 1
-        again = f"-{number[item['check']]}" if number[item["check"]] > 1 else ""
-        findings.append(_finding(item, pages, _anchor(item["check"]) + again))
+    # What several checks have in common is said once.
+    told = Counter(note for item in ordered for note in item.get("notes") or ())
+    findings = [
+        replace(finding, notes=tuple(note for note in finding.notes if told[note] == 1))
+        for finding in _findings(ordered, pages)
+    ]
     names = [row["name"] for row in engine.get("classes") or ()]
     matrices = _matrices(engine, names)
     return EngineView(
@@ -608,12 +645,12 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[tuple[str, s
         model=engine["model"],
         engine=shown_engine(engine["engine"]),
         status=STATUSES[engine["verdict"]],
-        headline=headline({**_EMPTY, "items": items}),
+        headline=_engine_headline(engine, ordered),
         numerics=engine.get("numerics"),
         facts=_engine_facts(engine),
         overflow=engine.get("overflow"),
         problems=tuple(engine.get("problems") or ()),
-        notes=tuple(engine.get("notes") or ()),
+        notes=tuple(note for note in engine.get("notes") or () if told[note] != 1),
         findings=tuple(findings),
         classes=_class_tables(ordered, engine),
         accuracy=_accuracy_tables(ordered, engine),
@@ -628,9 +665,6 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[tuple[str, s
         baseline=_baseline(engine.get("baseline")),
         compared=_compared(ordered),
     )
-
-
-_EMPTY: Record = {"engines": (), "models": ()}
 
 
 def _engine_facts(engine: Record) -> tuple[Fact, ...]:
@@ -657,7 +691,14 @@ _EVIDENCE = {
     ),
 }
 _P = Column("p", hint="one-sided exact p-value, adjusted for the number of classes (Holm)")
-_DETECTABLE = Column("detectable", hint="smallest drop in points that would have been found with power .8")
+_DETECTABLE = {
+    "recall": Column("detectable", hint="smallest drop in points that would have been found with power .8"),
+    "precision": Column(
+        "detectable",
+        hint="smallest rise of false positives, in points of the other images, that would have been found "
+        "with power .8",
+    ),
+}
 
 
 def _class_tables(items: Sequence[Record], engine: Record) -> tuple[Table, ...]:
@@ -712,7 +753,7 @@ def _judged_classes(
         Column("limit", hint="accepted drop in points"),
         *_EVIDENCE[check],
         _P,
-        _DETECTABLE,
+        _DETECTABLE[check],
     )
     return Table(anchor, caption, "class", columns, rows[:shown], rows[shown:], "classes")
 
@@ -769,7 +810,7 @@ _ACCURACY_COLUMNS = (
     Column("limit", hint="accepted drop in points"),
     *_EVIDENCE["recall"],
     Column("p", hint="one-sided exact p-value"),
-    _DETECTABLE,
+    _DETECTABLE["recall"],
 )
 
 
@@ -814,7 +855,11 @@ def _averages(engine: Record, *, with_accuracy: bool) -> tuple[Row, ...]:
         found.append(("accuracy", accuracy["before"], accuracy["after"]))
     if averages:
         found += [
-            (f"{kind} {figure.replace('f1', 'F1')}", averages["before"][kind][figure], averages["after"][kind][figure])
+            (
+                f"{kind} {figure.replace('f1', 'F1')}",
+                averages["before"][kind][figure],
+                averages["after"][kind][figure],
+            )
             for kind in ("macro", "weighted")
             for figure in ("precision", "recall", "f1")
         ]
@@ -926,9 +971,9 @@ def _flipped(engine: Record) -> Table | None:
     columns = (
         Column("truth", text=True),
         Column("before", text=True),
-        Column("confidence", hint="of the reference in its answer"),
+        Column("confidence before"),
         Column("after", text=True),
-        Column("confidence", hint="of the engine in its answer"),
+        Column("confidence after"),
         Column("kind", text=True),
     )
     shown = "all" if len(worst) == flips["total"] else f"the worst {len(worst)} of {_count(flips['total'])}"
@@ -986,7 +1031,9 @@ def _outputs(engine: Record, items: Sequence[Record]) -> Table | None:
         if item["check"] == Check.OUTPUTS.value and value is not None
     }
     gated = ", ".join(f"{name} {value:g}" for name, value in limits.items()) or "none set"
-    return Table("outputs-figures", f"Outputs against the reference; limits: {gated}", "output", columns, rows)
+    return Table(
+        "outputs-figures", f"Outputs against the reference; limits: {gated}", "output", columns, rows
+    )
 
 
 def _agreement(agreement: Record | None) -> tuple[Fact, ...]:
@@ -1017,14 +1064,20 @@ def _lowered(engine: Record) -> tuple[Fact, ...]:
             _fact("calibration method", method),
             _fact("calibration images", _count(lowered.get("calibration_images"))),
             _fact("what is not quantized runs in", lowered.get("rest")),
-            _fact("excluded nodes", None if excluded is None else ", ".join(excluded) or "none", code=bool(excluded)),
+            _fact(
+                "excluded nodes",
+                None if excluded is None else ", ".join(excluded) or "none",
+                code=bool(excluded),
+            ),
             _fact("nodes", None if nodes is None else str(nodes)),
             _fact("changed constants", _names(lowered.get("clamped")), code=True),
             _fact("folded nodes", _names(lowered.get("folded")), code=True),
             _fact("nodes of the engine", _count(facts.get("nodes"))),
             _fact(
                 "computing in",
-                ", ".join(f"{_count(count)} {name}" for name, count in sorted((types or {}).items()) if count),
+                ", ".join(
+                    f"{_count(count)} {name}" for name, count in sorted((types or {}).items()) if count
+                ),
             ),
             _fact("engine size", _with_unit(_count(facts.get("engine_bytes")), "bytes")),
             _fact("source digest", _digest(lowered.get("source_digest")), code=True),
@@ -1087,7 +1140,9 @@ def _compared(items: Sequence[Record]) -> tuple[Table, ...]:
             number[check] += 1
             anchor = f"baseline-{check}" + (f"-{number[check]}" if number[check] > 1 else "")
             caption = f"{check.capitalize()} against the approved baseline, worst first"
-            tables.append(_judged_classes(then["classes"], check, anchor, caption, "approved", SHOWN_CONFUSIONS))
+            tables.append(
+                _judged_classes(then["classes"], check, anchor, caption, "approved", SHOWN_CONFUSIONS)
+            )
     return tuple(tables)
 
 
@@ -1112,7 +1167,7 @@ def _points(value: float | None) -> str | None:
 
 
 def _figure(value: float | None, form: str = ".3g") -> str | None:
-    return None if value is None else format(value, form).replace("-", _MINUS)
+    return None if value is None else format(value, form)
 
 
 def _with_unit(text: str | None, unit: str) -> str | None:

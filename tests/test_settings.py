@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trtcheck.case import EngineSpec, Precision
+from trtcheck.errors import OptionError
+from trtcheck.settings import Settings, cache_folder, parse_backend, parse_engines, read_settings
+
+NOTHING = {"engine": "", "backend": "", "baselines": "", "report": "", "cache": ""}
+
+
+def settings(tmp_path: Path, options: dict | None = None, **ini: str) -> Settings:
+    (tmp_path / "here").mkdir(exist_ok=True)
+    return read_settings(options or {}, NOTHING | ini, invoked_in=tmp_path / "here", root=tmp_path)
+
+
+def test_nothing_given_leaves_engines_to_the_suite(tmp_path):
+    found = settings(tmp_path)
+    assert found.engines is None
+    assert found.backend == "auto"
+    assert (found.baselines, found.report) == (tmp_path / "baselines", tmp_path / "reports")
+    assert found.cache is None
+    assert not found.update_baselines
+
+
+def test_paths_of_options_are_relative_to_where_one_is_and_those_of_the_ini_to_the_root(tmp_path):
+    found = settings(tmp_path, {"report": "out", "cache": "~/kept"}, report="never", baselines="good")
+    assert found.report == tmp_path / "here" / "out"
+    assert found.baselines == tmp_path / "good"
+    assert found.cache == Path("~/kept").expanduser()
+
+
+def test_the_command_line_comes_before_the_ini(tmp_path):
+    assert settings(tmp_path, engine="int8").engines == (EngineSpec("int8", Precision.INT8),)
+    found = settings(tmp_path, {"engine": "fp16", "backend": "onnxruntime"}, engine="int8", backend="auto")
+    assert found.engines == (EngineSpec("fp16", Precision.FP16),)
+    assert found.backend == "onnxruntime"
+
+
+@pytest.mark.parametrize("name", ["auto", "onnxruntime", "onnxruntime-cpu"])
+def test_backends_of_this_version(name):
+    assert parse_backend(name) == name
+
+
+def test_a_planned_backend_says_what_works_now():
+    with pytest.raises(OptionError, match="--trt-backend=tensorrt is not part of this version") as caught:
+        parse_backend("tensorrt")
+    assert "expected: auto, onnxruntime, onnxruntime-cpu" in str(caught.value)
+    assert "--trt-backend=auto" in str(caught.value)
+
+
+def test_an_unknown_backend_gets_a_proposal():
+    with pytest.raises(OptionError, match=r"onxruntime is not known \(did you mean onnxruntime\?\)"):
+        parse_backend("onxruntime")
+
+
+def test_engines_are_precisions_and_files(tmp_path):
+    (tmp_path / "sub").mkdir()
+    model = tmp_path / "sub" / "my-model.v2.onnx"
+    model.touch()
+    found = parse_engines(["fp32", " bf16 ", "sub/my-model.v2.onnx"], base=tmp_path, where="there")
+    assert found == (
+        EngineSpec("fp32", Precision.FP32),
+        EngineSpec("bf16", Precision.BF16),
+        EngineSpec("my-model.v2", None, model),
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "what"),
+    [
+        (["fp17"], "'fp17' is no precision (did you mean fp16?)"),
+        (["FP16"], "'FP16' is no precision (did you mean fp16?)"),
+        (["fp8"], "fp8 is not part of this version"),
+        (["tf32"], "tf32 is not part of this version"),
+        ([""], "'' is no precision"),
+        (["fp16", " "], "'' is no precision"),
+        (["fp16", "fp16"], "names engine 'fp16' twice"),
+        (["a.onnx", "sub/a.onnx"], "names engine 'a' twice"),
+        (["gone.onnx"], "gone.onnx: there: no such file"),
+        (["sub"], "'sub' is no precision"),
+        (["./sub"], "'./sub' is no precision"),
+        (["model.engine"], "'model.engine' cannot be run by this version"),
+        (["sub/a [1].onnx"], "the file's name becomes part of test ids"),
+    ],
+)
+def test_engines_that_cannot_be_are_refused_by_name(tmp_path, entries, what):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.onnx", "sub/a.onnx", "sub/a [1].onnx", "model.engine"):
+        (tmp_path / name).touch()
+    with pytest.raises(OptionError) as caught:
+        parse_engines(entries, base=tmp_path, where="there")
+    assert what in str(caught.value).splitlines()[0]
+    assert "there" in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["report", "baselines"])
+def test_a_file_where_a_folder_is_wanted_is_refused(tmp_path, option):
+    (tmp_path / "file").touch()
+    with pytest.raises(OptionError, match=f"--trt-{option} needs a folder"):
+        settings(tmp_path, **{option: "file"})
+
+
+def test_the_cache_is_the_users_unless_named(tmp_path, monkeypatch):
+    assert cache_folder(settings(tmp_path, {"cache": "c"})) == tmp_path / "here" / "c"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder(settings(tmp_path)).name == "trtcheck"
+
+
+def test_no_home_folder_is_an_error_that_names_the_option(tmp_path, monkeypatch):
+    def homeless(*_args, **_kwargs):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", homeless)
+    with pytest.raises(OptionError, match="--trt-cache=DIR"):
+        cache_folder(settings(tmp_path))

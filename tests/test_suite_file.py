@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trtcheck.case import Check, ClassGates, EngineSpec, Gates, InputSpec, LoweringSpec, Precision
+from trtcheck.errors import SuiteError
+from trtcheck.suite import default_engines, is_suite, read_suite
+
+HEAD = '[models.tiny]\nonnx = "model.onnx"\ndata = "eval.npz"\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("model.onnx", "eval.npz", "other.npz", "images.npy", "labels.npy"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def read(folder: Path, text: str) -> tuple:
+    path = folder / "trtcheck.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_suite(path)
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(SuiteError) as caught:
+        read(folder, text)
+    assert str(caught.value).startswith(f"{folder / 'trtcheck.toml'}: ")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("trtcheck.toml", True),
+        ("faces.trtcheck.toml", True),
+        ("pyproject.toml", False),
+        ("mytrtcheck.toml", False),
+        ("trtcheck.toml.bak", False),
+    ],
+)
+def test_suites_are_told_by_their_names(name, answer):
+    assert is_suite(Path("folder") / name) is answer
+
+
+def test_two_keys_are_enough(folder):
+    [case] = read(folder, HEAD)
+    assert (case.name, case.onnx, case.data) == ("tiny", folder / "model.onnx", folder / "eval.npz")
+    assert (case.classes, case.calibration, case.batch, case.top_k) == (None, None, 32, 5)
+    assert case.checks == tuple(Check)
+    assert case.gates == Gates()
+    assert case.input == InputSpec()
+    assert case.engines == ()
+
+
+def test_every_key_is_read(folder):
+    [case] = read(
+        folder,
+        HEAD
+        + """
+calibration = "other.npz"
+classes = ["a", "b c"]
+batch = 7
+output = "scores"
+top_k = 2
+engines = ["fp16", "int8"]
+checks = ["recall", "build"]
+[models.tiny.input]
+layout = "NHWC"
+scale = 0.5
+mean = 3
+std = [1, 2.5]
+resize = 9
+crop = [4, 5]
+color = "BGR"
+[models.tiny.gates]
+recall_drop = 0
+precision_drop = 0.02
+accuracy_drop = 1
+top_k_accuracy_drop = 0.03
+alpha = 0.05
+max_abs = 3
+max_rel = 0.1
+relative_l2 = 0.2
+cosine = 0.99
+kl = 0.5
+top1_agreement = 0.98
+[models.tiny.gates.classes."b c"]
+recall_drop = 0.1
+[models.tiny.fp16]
+exclude = ["Pow*"]
+[models.tiny.bf16]
+exclude = []
+[models.tiny.int8]
+exclude = ["first"]
+method = "percentile"
+percentile = 99
+rest = "fp32"
+[models.tiny.lowered]
+int8 = "model.onnx"
+fp32 = "model.onnx"
+""",
+    )
+    assert (case.classes, case.batch, case.output, case.top_k) == (("a", "b c"), 7, "scores", 2)
+    assert case.calibration == folder / "other.npz"
+    assert case.engines == ("fp16", "int8")
+    assert case.checks == (Check.BUILD, Check.RECALL)
+    assert case.input == InputSpec("NHWC", 0.5, (3.0,), (1.0, 2.5), 9, (4, 5), "BGR")
+    assert case.gates == Gates(
+        recall_drop=0, precision_drop=0.02, accuracy_drop=1, top_k_accuracy_drop=0.03, alpha=0.05,
+        classes={"b c": ClassGates(recall_drop=0.1)}, max_abs=3, max_rel=0.1, relative_l2=0.2, cosine=0.99,
+        kl=0.5, top1_agreement=0.98,
+    )  # fmt: skip
+    assert case.gates.margin(Check.RECALL, "b c") == 0.1
+    assert case.gates.margin(Check.PRECISION, "b c") == 0.02
+    assert case.lowering == {
+        Precision.FP16: LoweringSpec(exclude=("Pow*",)),
+        Precision.BF16: LoweringSpec(),
+        Precision.INT8: LoweringSpec(("first",), "percentile", 99.0, "fp32"),
+    }
+    assert case.lowered == {Precision.INT8: folder / "model.onnx", Precision.FP32: folder / "model.onnx"}
+
+
+def test_models_keep_their_order(folder):
+    second = HEAD.replace("tiny", "A")
+    assert [case.name for case in read(folder, HEAD + second)] == ["tiny", "A"]
+
+
+def test_arrays_may_be_files_of_their_own(folder):
+    [case] = read(
+        folder, HEAD.replace('"eval.npz"', '{ images = "images.npy", labels = "labels.npy" }')
+    )
+    assert case.data == {"images": folder / "images.npy", "labels": folder / "labels.npy"}
+
+
+def test_file_in_another_folder_is_taken_from_the_suite(folder):
+    (folder / "sub").mkdir()
+    path = folder / "sub" / "x.trtcheck.toml"
+    path.write_text(HEAD.replace("model.onnx", "../model.onnx").replace("eval.npz", "../eval.npz"))
+    [case] = read_suite(path)
+    assert case.onnx.resolve() == folder / "model.onnx"
+
+
+WRONG = {
+    "unknown model key": ("bacth = 3", "unknown key models.tiny.bacth", "batch", "bacth"),
+    "unknown input key": ("[models.tiny.input]\nmeans = 1", "unknown key models.tiny.input.means", "mean", ""),
+    "unknown gate": ("[models.tiny.gates]\nrecal = 0.1", "unknown key models.tiny.gates.recal", "recall_drop", ""),
+    "unknown class gate": (
+        '[models.tiny.gates.classes."a b"]\ndrop = 0.1',
+        "unknown key models.tiny.gates.classes.a b.drop", "precision_drop, recall_drop", "drop",
+    ),
+    "unknown int8 key": ("[models.tiny.int8]\nexcludes = []", "unknown key models.tiny.int8.excludes", "exclude", ""),
+    "int8 key at fp16": ("[models.tiny.fp16]\nmethod = 'minmax'", "unknown key models.tiny.fp16.method", "exclude", ""),
+    "unknown precision": ("[models.tiny.lowered]\nfp8 = 'model.onnx'", "unknown key models.tiny.lowered.fp8", "int8", ""),
+    "batch of text": ("batch = '3'", "models.tiny.batch has a wrong value", "a whole number, 1 or more", "'3' (str)"),
+    "batch of bool": ("batch = true", "models.tiny.batch has a wrong value", "a whole number", "True (bool)"),
+    "batch of none": ("batch = 0", "models.tiny.batch has a wrong value", "1 or more", "0 (int)"),
+    "top-k of fraction": ("top_k = 1.5", "models.tiny.top_k has a wrong value", "a whole number", "1.5 (float)"),
+    "classes of one text": ("classes = 'a'", "models.tiny.classes has a wrong value", "a list of strings", "'a' (str)"),
+    "classes of numbers": ("classes = [1]", "models.tiny.classes has a wrong value", "a list of strings", "[1] (list)"),
+    "no classes": ("classes = []", "models.tiny.classes has a wrong value", "different class names", "0 names"),
+    "class twice": ("classes = ['a', 'a']", "models.tiny.classes has a wrong value", "different", "'a' more than once"),
+    "recall of percent": ("[models.tiny.gates]\nrecall_drop = 1.5", "models.tiny.gates.recall_drop", "0 to 1", "1.5"),
+    "recall of text": ("[models.tiny.gates]\nrecall_drop = '1%'", "models.tiny.gates.recall_drop", "0 to 1", "'1%'"),
+    "negative drop": ("[models.tiny.gates]\naccuracy_drop = -0.1", "models.tiny.gates.accuracy_drop", "0 to 1", "-0.1"),
+    "drop is nan": ("[models.tiny.gates]\naccuracy_drop = nan", "models.tiny.gates.accuracy_drop", "0 to 1", "nan"),
+    "class drop of percent": (
+        "[models.tiny.gates.classes.a]\nrecall_drop = 5", "models.tiny.gates.classes.a.recall_drop", "0 to 1", "5",
+    ),
+    "alpha of zero": ("[models.tiny.gates]\nalpha = 0", "models.tiny.gates.alpha", "above 0 and below 1", "0 (int)"),
+    "negative error": ("[models.tiny.gates]\nmax_abs = -1", "models.tiny.gates.max_abs", "0 or more", "-1"),
+    "infinite error": ("[models.tiny.gates]\nkl = inf", "models.tiny.gates.kl", "0 or more", "inf"),
+    "gates of text": ("gates = 'strict'", "models.tiny.gates has a wrong value", "a table [models.tiny.gates]", "strict"),
+    "layout": ("[models.tiny.input]\nlayout = 'HWC'", "models.tiny.input.layout", '"NHWC" or "NCHW"', "'HWC'"),
+    "layout list": ("[models.tiny.input]\nlayout = ['HWC']", "models.tiny.input.layout", '"NHWC" or "NCHW"', "['HWC']"),
+    "scale of zero": ("[models.tiny.input]\nscale = 0", "models.tiny.input.scale", "other than 0", "0 (int)"),
+    "std of zero": ("[models.tiny.input]\nstd = [1, 0]", "models.tiny.input.std", "other than 0", "[1, 0]"),
+    "mean of text": ("[models.tiny.input]\nmean = ['1']", "models.tiny.input.mean", "one a channel", "['1']"),
+    "size of three": ("[models.tiny.input]\nresize = [1, 2, 3]", "models.tiny.input.resize", "[height, width]", ""),
+    "method": ("[models.tiny.int8]\nmethod = 'kl'", "models.tiny.int8.method", '"entropy" or "minmax"', "'kl'"),
+    "percentile": ("[models.tiny.int8]\npercentile = 0.99", "models.tiny.int8.percentile", "above 50", "0.99"),
+    "rest": ("[models.tiny.int8]\nrest = 'int8'", "models.tiny.int8.rest", '"fp16" or "fp32"', "'int8'"),
+    "check": ("checks = ['recal']", "models.tiny.checks", "build, outputs, accuracy, recall, precision", "recal"),
+    "no checks": ("checks = []", "models.tiny.checks", "some of", "[] (list)"),
+    "calibration missing": ("calibration = 'c.npz'", "models.tiny.calibration names a file", "c.npz", "no such file"),
+    "lowered missing": ("[models.tiny.lowered]\nint8 = 'q.onnx'", "models.tiny.lowered.int8 names a file", "q.onnx", ""),
+    "array missing": ("calibration = {images = 'c.npy'}", "models.tiny.calibration.images names a file", "c.npy", ""),
+    "array of number": ("calibration = {images = 3}", "models.tiny.calibration.images has a wrong value", "a string", "3"),
+    "data of number": ("calibration = 3", "models.tiny.calibration has a wrong value", "a string", "3 (int)"),
+    "empty text": ("output = ''", "models.tiny.output has a wrong value", "a string", "''"),
+    "engines of text": ("engines = 'fp16'", "models.tiny.engines has a wrong value", "a list of strings", "'fp16'"),
+    "unknown table": ("[model.other]\nonnx = ''", "unknown key model", "models", "did you mean models?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_key_is_one_sentence_with_what_was_expected_and_found(folder, case):
+    text, what, expected, found = WRONG[case]
+    message = refusal(folder, HEAD + text)
+    assert what in message.splitlines()[0]
+    [wanted] = [line for line in message.splitlines() if line.startswith("  expected: ")]
+    assert expected in wanted
+    assert found in message
+    assert len(message.splitlines()) <= 4
+
+
+def test_a_spelling_mistake_gets_a_proposal(folder):
+    assert "did you mean batch?" in refusal(folder, HEAD + "bacth = 3")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "names no model"),
+        ("[models]", "names no model"),
+        ("models = 3", "models has a wrong value"),
+        ("[models]\ntiny = 3", "models.tiny has a wrong value"),
+        ('[models.tiny]\ndata = "eval.npz"', "models.tiny.onnx is missing"),
+        ('[models.tiny]\nonnx = "model.onnx"', "models.tiny.data is missing"),
+        ('[models.tiny]\nonnx = "m.onnx"', "models.tiny.onnx names a file that is not there"),
+        (HEAD.replace("eval", "evil"), "models.tiny.data names a file that is not there"),
+        (HEAD + HEAD, "is no valid TOML"),
+        ("[models.tiny", "is no valid TOML"),
+        (HEAD.replace("models.tiny", 'models."a/b"'), "cannot be part of test ids"),
+        (HEAD.replace("models.tiny", 'models."a::b"'), "cannot be part of test ids"),
+        (HEAD.replace("models.tiny", 'models."a[b]"'), "cannot be part of test ids"),
+        (HEAD.replace("models.tiny", 'models.""'), "cannot be part of test ids"),
+        (HEAD.replace("models.tiny", 'models." a"'), "cannot be part of test ids"),
+        (HEAD.replace("models.tiny", 'models."a\\nb"'), "cannot be part of test ids"),
+    ],
+)
+def test_a_file_that_is_no_suite_is_refused(folder, text, what):
+    assert what in refusal(folder, text).splitlines()[0]
+
+
+def test_a_file_that_is_no_text_is_refused(folder):
+    path = folder / "trtcheck.toml"
+    path.write_bytes(b"\xff\xfe[models]")
+    with pytest.raises(SuiteError, match="is no valid TOML"):
+        read_suite(path)
+
+
+def test_a_folder_of_that_name_cannot_be_read(folder):
+    (folder / "trtcheck.toml").mkdir()
+    with pytest.raises(SuiteError, match="cannot be read"):
+        read_suite(folder / "trtcheck.toml")
+
+
+def test_engines_of_the_suite_are_precisions_and_files_beside_it(folder):
+    [case] = read(folder, HEAD + 'engines = ["fp16", "model.onnx"]')
+    assert default_engines(case, folder / "trtcheck.toml") == (
+        EngineSpec("fp16", Precision.FP16),
+        EngineSpec("model", None, folder / "model.onnx"),
+    )
+
+
+@pytest.mark.parametrize(("entries", "what"), [('["fp17"]', "fp17"), ('["fp16", "fp16"]', "twice"), ('[""]', "''")])
+def test_engines_of_the_suite_that_cannot_be_are_refused_with_file_and_key(folder, entries, what):
+    [case] = read(folder, HEAD + f"engines = {entries}")
+    with pytest.raises(SuiteError, match=what) as caught:
+        default_engines(case, folder / "trtcheck.toml")
+    assert str(caught.value).startswith(f"{folder / 'trtcheck.toml'}: models.tiny.engines")

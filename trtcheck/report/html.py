@@ -1,0 +1,99 @@
+"""The report as a folder of HTML pages, made by jinja2 from the views of `trtcheck.report.view`.
+
+The pages hold no script, no inline style and no data: URL, so that they read the same under the content
+policy of a CI server as from a disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from trtcheck.cache import write_atomically
+from trtcheck.errors import ReportError
+from trtcheck.report import view
+
+MARK = "pytest-trtcheck"
+"""Stands in the first bytes of every file written here; a file without it is somebody else's."""
+_MARKED = re.compile(
+    rf'\A<!doctype html>\s*<html [^>]*>\s*<head>.{{0,200}}?<meta name="generator" content="{MARK}">',
+    re.DOTALL,
+)
+_STYLE_MARKED = re.compile(rf"\A/\* {MARK} ")
+_PAGE = re.compile(r"[a-z0-9-]+\.html")
+_HEAD = 1024
+
+
+def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes the pages of *document* into *folder* and removes pages of engines that are gone.
+
+    Args:
+        document: The report as docs/report-schema.md describes it.
+        folder: Made if it is not there.
+
+    Returns:
+        The files written: the index first, then the pages of the engines, then the style sheet.
+
+    Raises:
+        ReportError: The folder cannot be written, or holds a file of the same name that trtcheck did
+            not write.
+    """
+    texts = render(document)
+    try:
+        _refuse_foreign(folder, texts)
+        # The index comes last, so that its links never lead nowhere.
+        for name in reversed(texts):
+            write_atomically(folder / name, texts[name])
+        _remove_stale(folder, texts)
+    except OSError as error:
+        raise ReportError("the report cannot be written", where=folder, found=error) from error
+    return [folder / name for name in texts]
+
+
+def render(document: Mapping[str, Any]) -> dict[str, str]:
+    """The text of every file of the report by its name, the index first."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("trtcheck.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages = {"index.html": environment.get_template("index.html.jinja2").render(view=view.index(document))}
+    template = environment.get_template("engine.html.jinja2")
+    for engine in view.engines(document):
+        pages[engine.page] = template.render(view=engine)
+    # A path of pytest may hold bytes that are no UTF-8, as lone surrogates.
+    texts = {name: page.encode("utf-8", "backslashreplace").decode() for name, page in pages.items()}
+    style = resources.files("trtcheck.report").joinpath("templates", "style.css")
+    return {**texts, "style.css": style.read_text(encoding="utf-8")}
+
+
+def _refuse_foreign(folder: Path, names: Mapping[str, str]) -> None:
+    for name in names:
+        path = folder / name
+        if path.exists() and not _is_own(path):
+            raise ReportError(
+                "this file was not written by trtcheck and would be lost", where=path,
+                hint="name another folder: pytest --trt-report=DIR",
+            )  # fmt: skip
+
+
+def _remove_stale(folder: Path, names: Mapping[str, str]) -> None:
+    for path in sorted(folder.glob("*.html")):
+        if path.name not in names and _PAGE.fullmatch(path.name) and _is_own(path):
+            path.unlink()
+
+
+def _is_own(path: Path) -> bool:
+    """Whether trtcheck wrote the file: it is a plain one and begins with our mark."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(_HEAD).decode("utf-8", "replace")
+    return (_STYLE_MARKED if path.suffix == ".css" else _MARKED).match(start) is not None
