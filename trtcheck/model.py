@@ -96,7 +96,8 @@ def _tensor(value: onnx.ValueInfoProto, path: Path) -> Tensor:
     tensor = value.type.tensor_type
     shape: Shape | None = None
     if tensor.HasField("shape"):
-        shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+        # Some exporters write -1 or 0 for an open dimension.
+        shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
     return Tensor(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape)
 
 
