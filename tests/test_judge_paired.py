@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_holm_is_more_than_a_cut_at_alpha_by_the_number_of_classes():
 @given(st.integers(-3000, 3000), st.integers(1, 3000), st.decimals(0, 1, places=4, allow_nan=False))
 def test_a_drop_of_exactly_the_margin_counts(harm, n, margin):
     assert reaches(harm, float(margin), n) == (harm > 0 and Decimal(harm) >= margin * n)
-    assert images_needed(float(margin), n) == max(1, int(-(-margin * n // 1)))
+    assert images_needed(float(margin), n) == max(1, math.ceil(margin * n))
 
 
 @pytest.mark.parametrize(

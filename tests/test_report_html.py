@@ -508,6 +508,12 @@ def whole(thousand: tuple[dict, list]) -> dict[str, Any]:
     )
 
 
+@pytest.fixture(scope="module")
+def rendered(whole: dict[str, Any]) -> dict[str, str]:
+    """The text of every file of the whole report."""
+    return html.render(whole)
+
+
 class Page(HTMLParser):
     """A page taken apart; a tag that is not closed where it should be is an error."""
 
@@ -677,13 +683,13 @@ def test_numbers_are_printed_as_people_read_them(whole) -> None:
     assert page.flips[0].text == "833 of 10\N{NARROW NO-BREAK SPACE}000 images"
 
 
-def test_an_undefined_figure_is_a_dash_that_is_also_spoken(whole) -> None:
-    text = html.render(whole)["fashion--int8.html"]
+def test_an_undefined_figure_is_a_dash_that_is_also_spoken(rendered) -> None:
+    text = rendered["fashion--int8.html"]
     assert '<td><span aria-hidden="true">\N{EN DASH}</span><span class="spoken">undefined</span></td>' in text
 
 
-def test_a_status_is_told_by_word_and_shape(whole) -> None:
-    text = html.render(whole)["index.html"]
+def test_a_status_is_told_by_word_and_shape(rendered) -> None:
+    text = rendered["index.html"]
     for shape, word in (
         ("✗", "fail"),
         ("!", "error"),
@@ -694,32 +700,33 @@ def test_a_status_is_told_by_word_and_shape(whole) -> None:
         assert f'<span class="status {word}"><span aria-hidden="true">{shape}</span> {word}</span>' in text
 
 
-def test_emulated_numerics_stand_in_the_table_and_on_the_page(whole) -> None:
-    rendered = html.render(whole)
+def test_emulated_numerics_stand_in_the_table_and_on_the_page(rendered) -> None:
     for name in ("index.html", "fashion--int8.html"):
         assert '<span class="pill emulated">emulated</span>' in rendered[name]
     assert Page(rendered["fashion--int8.html"]).text.count(EMULATED) == 1
 
 
-def test_the_overflow_is_told_before_the_verdicts(whole) -> None:
-    text = html.render(whole)["tiny--fp16.html"]
+def test_the_overflow_is_told_before_the_verdicts(rendered) -> None:
+    text = rendered["tiny--fp16.html"]
     assert 0 < text.index(OVERFLOW) < text.index('id="verdicts"')
 
 
-def test_a_message_of_several_lines_keeps_them(whole) -> None:
-    text = Page(html.render(whole)["birds--int8.html"]).text
+def test_a_message_of_several_lines_keeps_them(rendered) -> None:
+    text = Page(rendered["birds--int8.html"]).text
     assert BUILD_ERROR in text
     assert "birds/trtcheck.toml::birds[int8]::build" in text
 
 
-def test_a_thousand_classes_are_folded_after_fifty_and_listed_instead_of_drawn(whole) -> None:
+def test_a_thousand_classes_are_folded_after_fifty_and_listed_instead_of_drawn(whole, rendered) -> None:
     page = next(page for page in view.engines(whole) if page.model == "imagenet")
     assert [len(table.rows) for table in page.classes] == [50, 50]
     assert [len(table.folded) for table in page.classes] == [950, 950]
+    assert [(len(table.rows), len(table.folded)) for table in page.compared] == [(50, 0)]
+    assert page.compared[0].caption.endswith("50 of 1000 classes, all of them in report.json")
     assert page.matrices == ()
     assert page.confusions is not None
     assert page.confusions.rows[0].cells[0] == "n00000078 some kind of bird"
-    text = html.render(whole)["imagenet--fp16.html"]
+    text = rendered["imagenet--fp16.html"]
     assert "<summary>950 more classes</summary>" in text
     assert len(text) < 1_500_000
 
@@ -751,12 +758,12 @@ def test_heat_levels(count: int, total: int, right: bool, level: int) -> None:
     assert view.heat_level(count, total, right=right) == level
 
 
-def test_confusion_matrices_show_counts_and_heat(whole) -> None:
-    text = html.render(whole)["fashion--int8.html"]
+def test_confusion_matrices_show_counts_and_heat(rendered) -> None:
+    text = rendered["fashion--int8.html"]
     levels = set(re.findall(r"heat-\d+", text))
     assert levels <= {f"heat-{n}" for n in range(10)}
     assert {"heat-0", "heat-1", "heat-8"} <= levels
-    style = html.render(whole)["style.css"]
+    style = rendered["style.css"]
     assert all(f".{level} " in style for level in levels)
     assert text.count('<table class="matrix">') == 2
     assert "no answer</span></th>" not in text  # nothing was left unanswered

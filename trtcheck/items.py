@@ -102,19 +102,20 @@ class CheckItem(pytest.Item):
         self.check = check
 
     def setup(self) -> None:
-        """Evaluates, so that what is wrong with suite or data is an error and not a failure.
-
-        Raises:
-            TrtcheckError: The case cannot be evaluated.
-        """
+        """Evaluates, so that what is wrong with suite or data is an error and not a failure."""
         self.stash[PENDING] = Outcome(
             model=self.case.name, engine=self.engine.name, check=self.check, verdict=Verdict.ERROR, message=""
         )
         # A rerun after a failure starts from nothing.
         self.stash[OUTCOMES] = []
         self.user_properties.clear()
-        if self.check is not Check.BUILD:
+        if self.check is Check.BUILD:
+            return
+        try:
             self.config.stash[RUNTIME].workbench.evaluation(self.case, self.engine)
+        except TrtcheckError as error:
+            # pytest asks `repr_failure` about the call alone; this keeps the traceback out of setup too.
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def runtest(self) -> None:
         """Judges.

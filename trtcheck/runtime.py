@@ -199,7 +199,8 @@ def records_of(
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) if isinstance(error, TrtcheckError) else f"{type(error).__name__}: {error}"
+    known = isinstance(error, TrtcheckError | pytest.fail.Exception)
+    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 def _skip_reason(report: pytest.TestReport) -> str:

@@ -61,8 +61,10 @@ def _engine(engine: Mapping[str, Any]) -> str:
             f"({flips['broken']} broken, {flips['fixed']} fixed)"
         )
     elif engine["outputs"]:
-        worst = max(engine["outputs"], key=lambda row: row["max_abs"] or 0.0)
-        parts.append(f"largest output error {worst['max_abs']}")
+        errors = [row["max_abs"] for row in engine["outputs"]]
+        known = [error for error in errors if error is not None]
+        largest = f"{max(known):.3g}" if len(known) == len(errors) else "not a number or infinite"
+        parts.append(f"largest output error {largest}")
     numerics = f" {engine['numerics']}" if engine["numerics"] else ""
     rest = (engine["lowered"] or {}).get("rest")
     how = f" (rest {rest})" if rest else ""

@@ -1,0 +1,220 @@
+"""Cache entries: made once, whole or not at all, remade where damaged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trtcheck.cache import MANIFEST, Cache, write_atomically
+from trtcheck.errors import OptionError
+
+KEY = "sha256:" + "ab" * 32
+
+
+class Maker:
+    """Writes a file and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> dict[str, object]:
+        self.calls += 1
+        (folder / "model.onnx").write_bytes(b"graph")
+        return {"nodes": 7}
+
+
+def test_an_entry_is_made_once(tmp_path):
+    make, cache = Maker(), Cache(tmp_path / "deep" / "cache")
+    assert cache.get("lowered", KEY) is None
+    first = cache.get_or_make("lowered", KEY, make)
+    second = Cache(tmp_path / "deep" / "cache").get_or_make("lowered", KEY, make)
+    assert make.calls == 1
+    assert (first.fresh, second.fresh) == (True, False)
+    assert first.manifest == second.manifest
+    assert second.manifest["nodes"] == 7
+    assert (second.folder / "model.onnx").read_bytes() == b"graph"
+    assert cache.get("lowered", KEY) == second
+    assert cache.get("engines", KEY) is None
+    assert cache.get("lowered", KEY.replace("ab", "cd")) is None
+
+
+def change(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"grapH")
+
+
+def truncate(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"")
+
+
+def remove(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+
+
+def in_manifest(text: str):
+    return lambda folder: (folder / MANIFEST).write_text(text)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change, truncate, remove, lambda folder: (folder / MANIFEST).unlink(), in_manifest(""), in_manifest("{"),
+        in_manifest("[]"), in_manifest("null"), in_manifest("{}"), in_manifest('{"files": []}'), in_manifest("\x00"),
+        in_manifest('{"files": {"model.onnx": 7}}'), in_manifest('{"files": {"../../x": "sha256:"}}'),
+        in_manifest('{"files": {"a\\u0000b": ""}}'), in_manifest("[" * 100_000),
+        lambda folder: (folder / MANIFEST).write_bytes(b"\xff\xfe"),
+    ],
+)  # fmt: skip
+def test_a_damaged_entry_is_reported_and_made_anew(damage, tmp_path, caplog):
+    make, cache = Maker(), Cache(tmp_path)
+    folder = cache.get_or_make("lowered", KEY, make).folder
+    damage(folder)
+    with caplog.at_level(logging.WARNING, "trtcheck"):
+        entry = cache.get_or_make("lowered", KEY, make)
+    assert f"damaged cache entry {folder}" in caplog.text
+    assert (make.calls, entry.fresh, entry.manifest["nodes"]) == (2, True, 7)
+    assert (entry.folder / "model.onnx").read_bytes() == b"graph"
+    assert cache.get("lowered", KEY) is not None
+
+
+def test_a_damaged_entry_is_no_entry(tmp_path):
+    cache = Cache(tmp_path)
+    change(cache.get_or_make("lowered", KEY, Maker()).folder)
+    assert cache.get("lowered", KEY) is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+def test_what_was_not_finished_is_never_seen(error, tmp_path):
+    cache = Cache(tmp_path)
+
+    def fail(folder: Path) -> dict[str, object]:
+        (folder / "model.onnx").write_bytes(b"half")
+        assert cache.get("lowered", KEY) is None
+        raise error("stop")
+
+    with pytest.raises(error, match="stop"):
+        cache.get_or_make("lowered", KEY, fail)
+    assert cache.get("lowered", KEY) is None
+    assert [path.suffix for path in (tmp_path / "lowered").iterdir()] == [".lock"]
+    assert cache.get_or_make("lowered", KEY, Maker()).fresh
+
+
+def test_an_error_of_the_maker_is_not_blamed_on_the_cache_folder(tmp_path):
+    def fail(folder: Path) -> dict[str, object]:
+        raise FileNotFoundError("model.onnx")
+
+    with pytest.raises(FileNotFoundError, match=r"model\.onnx"):
+        Cache(tmp_path).get_or_make("lowered", KEY, fail)
+
+
+def test_a_cache_folder_that_cannot_be_used_names_the_option(tmp_path):
+    blocked = tmp_path / "cache"
+    blocked.write_text("a file stands here")
+    for use in (
+        lambda cache: cache.get_or_make("lowered", KEY, Maker()),
+        lambda cache: cache.temporary("reference"),
+        lambda cache: cache.locked("reference", KEY).__enter__(),
+    ):
+        with pytest.raises(OptionError, match="--trt-cache=DIR") as caught:
+            use(Cache(blocked))
+        assert str(blocked) in caught.value.headline
+    assert Cache(blocked).get("lowered", KEY) is None
+
+
+def test_lock_files_stay(tmp_path):
+    entry = Cache(tmp_path).get_or_make("lowered", KEY, Maker())
+    Cache(tmp_path).get_or_make("lowered", KEY, Maker())
+    assert entry.folder.with_suffix(".lock").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_others_may_read_an_entry(tmp_path):
+    umask = os.umask(0o022)
+    try:
+        entry = Cache(tmp_path).get_or_make("lowered", KEY, Maker())
+    finally:
+        os.umask(umask)
+    assert entry.folder.stat().st_mode & 0o777 == 0o755
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from trtcheck.cache import Cache
+
+def make(folder):
+    with open(sys.argv[2], "a") as log:
+        log.write("made\\n")
+    (folder / "half").write_text("1")
+    time.sleep(0.3)
+    (folder / "whole").write_text("2")
+    return {}
+
+print("ready", flush=True)
+sys.stdin.readline()
+entry = Cache(Path(sys.argv[1])).get_or_make("engines", "k" * 40, make)
+print(sorted(p.name for p in entry.folder.iterdir()))
+"""
+
+
+def test_processes_that_come_at_once_make_an_entry_once(tmp_path):
+    log = tmp_path / "log"
+    arguments = [sys.executable, "-c", RACE, str(tmp_path / "cache"), str(log)]
+    racers = [
+        subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    found = [racer.communicate(timeout=60)[0] for racer in racers]
+    assert found == ["['half', 'manifest.json', 'whole']\n"] * 3
+    assert log.read_text() == "made\n"
+
+
+def test_write_atomically_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "new" / "file.json"
+    write_atomically(path, "ä\n" * 3)
+    write_atomically(path, "b\n")
+    assert path.read_bytes() == b"b\n"
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+@pytest.mark.parametrize("moment", ["replace", "chmod"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(moment, tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    write_atomically(path, "old")
+
+    def fail(*args: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, moment, fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.json"]  # noqa: PTH208 - Path is what fails here
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_written_file_is_readable_for_those_whom_umask_lets(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file.json", "{}")
+        assert os.umask(0o027) == 0o027  # untouched
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "file.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_manifests_are_json_for_people(tmp_path):
+    folder = Cache(tmp_path).get_or_make("lowered", KEY, Maker()).folder
+    text = (folder / MANIFEST).read_text()
+    assert json.loads(text)["files"]["model.onnx"].startswith("sha256:")
+    assert "\n" in text

@@ -1,0 +1,159 @@
+"""Several workers: the same report, every engine evaluated once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import suite_models
+
+COUNTING = """
+    from pathlib import Path
+
+    from trtcheck.session import Workbench
+
+    HERE = Path(__file__).parent
+
+    def counted(name, wanted):
+        plain = getattr(Workbench, name)
+
+        def count(self, case, engine, *rest):
+            with (HERE / f"{name}.log").open("a") as log:
+                print(f"{case.name}[{engine.name}]", file=log)
+            return plain(self, case, engine, *rest)
+
+        setattr(Workbench, name, count)
+
+    counted("_evaluate", 1)
+    counted("_build", 1)
+"""
+
+
+def without_run(suite, folder: str) -> dict[str, Any]:
+    document = suite.report(folder)
+    del document["run"]
+    return document
+
+
+def logged(path: Path) -> list[str]:
+    lines = sorted(path.read_text().splitlines())
+    path.unlink()
+    return lines
+
+
+@pytest.fixture
+def mixed(suite):
+    """One model that passes, one that overflows, one whose data are broken; and tests in Python."""
+    suite.model(suite_models.overflowing(), "overflowing.onnx")
+    suite.toml(name="over", file="over.trtcheck.toml", onnx="overflowing.onnx")
+    suite.data("few.npz", **suite_models.arrays(4))
+    suite.toml(name="few", file="few.trtcheck.toml", data="few.npz")
+    suite.data("broken.npz", **(suite_models.arrays() | {"labels": [9] * 240}))
+    suite.toml(name="broken", file="broken.trtcheck.toml", data="broken.npz")
+    suite.pytester.makepyfile(
+        test_python="""
+        import pytest
+
+        @pytest.mark.trtcheck(model="tiny")
+        def test_recall(trt_check):
+            trt_check.recall(drop=0.01)
+        """
+    )
+    return suite
+
+
+def test_serial_and_two_workers_give_the_same_report_but_for_the_run(mixed):
+    serial = mixed.run("--trt-engine=fp16,int8", cache="a", report="one", process=True)
+    workers = mixed.run("--trt-engine=fp16,int8", "-n2", cache="b", report="two", process=True, plugins=["xdist"])
+    assert serial.parseoutcomes() == {"passed": 19, "failed": 3, "errors": 8, "inconclusive": 12}
+    assert workers.parseoutcomes() == serial.parseoutcomes()
+    assert (serial.ret, workers.ret) == (1, 1)
+    assert without_run(mixed, "one") == without_run(mixed, "two")
+    assert (mixed.report("one")["run"]["workers"], mixed.report("two")["run"]["workers"]) == (0, 2)
+    workers.stdout.fnmatch_lines(["*FAIL over.trtcheck.toml::over[[]fp16[]]::recall: recall of 'left' *"])
+
+
+@pytest.mark.parametrize(("workers", "plugins"), [([], []), (["-n2"], ["xdist"])], ids=["serial", "two workers"])
+def test_every_engine_is_evaluated_once_a_session_and_again_in_the_next(suite, workers, plugins):
+    suite.pytester.makeconftest(COUNTING)
+    suite.model(suite_models.overflowing())
+    for session in range(2):
+        result = suite.run("--trt-engine=fp32,fp16,int8", *workers, plugins=plugins, process=True)
+        assert result.parseoutcomes()["passed"] == 9
+        assert logged(suite.path / "_evaluate.log") == ["tiny[fp16]", "tiny[fp32]", "tiny[int8]"]
+        assert logged(suite.path / "_build.log") == ["tiny[fp16]", "tiny[fp32]", "tiny[int8]"]
+        assert {e["cached"] for e in suite.report()["engines"]} == {session > 0}
+
+
+def test_an_evaluation_that_fails_is_not_tried_again_by_every_item(suite):
+    suite.pytester.makeconftest(COUNTING)
+    suite.data(**(suite_models.arrays() | {"labels": [9] * 240}))
+    suite.run("--trt-engine=fp16", "-n2", plugins=["xdist"], process=True)
+    assert logged(suite.path / "_evaluate.log") == ["tiny[fp16]"]
+
+
+def test_only_reference_lowered_models_and_engines_outlive_a_session(suite):
+    suite.run("--trt-engine=fp16,int8")
+    assert sorted(path.name for path in (suite.path / "cache").iterdir()) == ["engines", "lowered", "reference"]
+    kept = {
+        path.relative_to(suite.path): path.stat().st_mtime_ns
+        for path in (suite.path / "cache").rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+    suite.run("--trt-engine=fp16,int8")
+    assert kept == {
+        path.relative_to(suite.path): path.stat().st_mtime_ns
+        for path in (suite.path / "cache").rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+def test_the_shared_folder_goes_with_the_session(suite, monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    suite.run("--trt-engine=fp16", "-n2", plugins=["xdist"], process=True).assert_outcomes(passed=5)
+    assert not list(tmp_path.glob("trtcheck-*"))
+
+
+def test_a_damaged_cache_entry_is_made_anew(suite):
+    suite.run("--trt-engine=fp16")
+    [engine] = (suite.path / "cache" / "engines").glob("*/engine.onnx")
+    engine.write_bytes(b"damaged")
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=5)
+    assert suite.item("fp16", "build")["cached"] is False
+
+
+@pytest.mark.parametrize("change", ["exclude", "calibration", "model"])
+def test_what_a_lowered_model_depends_on_is_part_of_its_key(suite, change):
+    suite.run("--trt-engine=int8", "-k", "build")
+    if change == "exclude":
+        suite.toml("[models.tiny.int8]\nexclude = ['compare']")
+    elif change == "calibration":
+        suite.data("calibration.npz", images=suite_models.images(64, seed=2)[0])
+    else:
+        suite.model(suite_models.classifier(blind=0.1))
+    suite.run("--trt-engine=int8", "-k", "build")
+    assert suite.item("int8", "build")["cached"] is False
+
+
+def test_workers_share_the_processors(mixed):
+    mixed.pytester.makeconftest(
+        """
+        from pathlib import Path
+
+        from trtcheck.backends.onnxruntime import OnnxRuntimeCpu
+
+        plain = OnnxRuntimeCpu.__init__
+
+        def told(self, **given):
+            with (Path(__file__).parent / "threads.log").open("a") as log:
+                print(given["threads"], file=log)
+            plain(self, **given)
+
+        OnnxRuntimeCpu.__init__ = told
+        """
+    )
+    mixed.run("--trt-engine=fp16", "-n2", plugins=["xdist"], process=True)
+    from trtcheck.environment import usable_cores
+
+    assert set(logged(mixed.path / "threads.log")) == {str(max(1, usable_cores() // 2))}

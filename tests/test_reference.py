@@ -1,0 +1,200 @@
+"""The reference's answers: computed once, then read; kept whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from trtcheck import reference
+from trtcheck.cache import Cache
+from trtcheck.data.batches import Batch
+from trtcheck.errors import EngineError, ModelError
+from trtcheck.reference import CachedReference, LiveReference, open_reference
+
+KEY = "sha256:" + "12" * 32
+N, SIZE = 10, 4
+
+
+class FakeSession:
+    """Answers with functions of its input, and counts."""
+
+    signature = None
+
+    def __init__(self, **outputs) -> None:
+        self.outputs = outputs or {"y": lambda x: np.sin(x) / 3, "k": lambda x: x.astype(np.int64)}
+        self.batches = self.closed = 0
+
+    def infer(self, feeds):
+        self.batches += 1
+        return {name: function(feeds["x"]) for name, function in self.outputs.items()}
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def batches(count: int = N, padded: bool = True) -> Iterator[Batch]:
+    """Images that are their own index, the last batch padded."""
+    for start in range(0, count, SIZE):
+        stop = min(start + SIZE, count)
+        rows = np.arange(start, start + SIZE if padded else stop)
+        yield Batch(start, stop - start, {"x": np.minimum(rows, stop - 1)[:, None].astype(np.float32)})
+
+
+def everything(answering) -> dict[str, np.ndarray]:
+    found = [answering.answers(batch) for batch in batches()]
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def left(cache: Cache) -> set[str]:
+    """What is in the cache folder besides locks."""
+    folder = cache.root / "reference"
+    return {path.name for path in folder.iterdir() if path.suffix != ".lock"} if folder.is_dir() else set()
+
+
+def open_it(cache: Cache, session: FakeSession):
+    return open_reference(cache, KEY, N, lambda: session)
+
+
+def test_the_second_pass_reads_what_the_first_computed(tmp_path):
+    cache, session = Cache(tmp_path), FakeSession()
+    with open_it(cache, session) as live:
+        assert isinstance(live, LiveReference)
+        first = everything(live)
+    assert (session.batches, session.closed) == (3, 1)
+
+    def never():
+        raise AssertionError("loaded the model although its answers are there")
+
+    with open_reference(cache, KEY, N, never) as cached:
+        assert isinstance(cached, CachedReference)
+        second = everything(cached)
+    assert list(second) == list(first) == ["y", "k"]
+    for name, values in first.items():
+        assert second[name].dtype == values.dtype
+        assert second[name].tobytes() == values.tobytes()
+        assert second[name].shape == (N, 1)  # padding is not kept
+
+
+def test_another_key_is_computed_anew(tmp_path):
+    cache, session = Cache(tmp_path), FakeSession()
+    for key in (KEY, KEY.replace("12", "34")):
+        with open_reference(cache, key, N, lambda: session) as live:
+            everything(live)
+    assert session.batches == 6
+
+
+def test_a_pass_that_breaks_off_leaves_nothing_behind(tmp_path):
+    cache, session = Cache(tmp_path), FakeSession()
+
+    def broken(error: type[BaseException]) -> None:
+        with open_it(cache, session) as live:
+            live.answers(next(batches()))
+            raise error("stop")
+
+    for error in (KeyboardInterrupt, RuntimeError):
+        with pytest.raises(error, match="stop"):
+            broken(error)
+    assert session.closed == 2
+    assert left(cache) == set()
+    with open_it(cache, session) as live:
+        assert isinstance(live, LiveReference)
+
+
+def test_a_pass_over_a_part_is_not_kept(tmp_path):
+    cache = Cache(tmp_path)
+    with open_it(cache, FakeSession()) as live:
+        live.answers(next(batches()))
+    assert left(cache) == set()
+
+
+def test_a_model_that_cannot_be_loaded_leaves_nothing_behind(tmp_path):
+    def broken():
+        raise ModelError("no such ONNX file")
+
+    with pytest.raises(ModelError, match="no such"), open_reference(Cache(tmp_path), KEY, N, broken):
+        pass
+    assert left(Cache(tmp_path)) == set()
+
+
+def test_damaged_answers_are_computed_anew(tmp_path, caplog):
+    cache = Cache(tmp_path)
+    with open_it(cache, FakeSession()) as live:
+        first = everything(live)
+    [name] = left(cache)
+    path = tmp_path / "reference" / name / "0.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    session = FakeSession()
+    with open_it(cache, session) as live:
+        assert everything(live)["y"].tobytes() == first["y"].tobytes()
+    assert session.batches == 3
+    assert "damaged cache entry" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"y": lambda x: np.zeros((len(x), 1 + int(x[0, 0])), np.float32)},  # a shape that depends on the data
+        {"y": lambda x: x.astype(np.float16 if x[0, 0] else np.float32)},
+        {"y": lambda x: x.astype(ml_dtypes.bfloat16)},  # .npy does not know the type
+        {"y": lambda x: np.array([["a"]] * len(x), object)},  # would need pickle
+    ],
+)
+def test_what_cannot_be_kept_is_computed_every_time(outputs, tmp_path):
+    cache, session = Cache(tmp_path), FakeSession(**outputs)
+    for _ in range(2):
+        with open_it(cache, session) as live:
+            found = [live.answers(batch)["y"] for batch in batches()]
+        assert [len(values) for values in found] == [4, 4, 2]
+    assert session.batches == 6
+    assert left(cache) == set()
+
+
+def test_answers_too_large_to_keep_are_computed_every_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "LARGEST_KEPT", N * 12 - 1)  # y and k take 12 bytes an image
+    cache, session = Cache(tmp_path), FakeSession()
+    for _ in range(2):
+        with open_it(cache, session) as live:
+            everything(live)
+    assert session.batches == 6
+    assert left(cache) == set()
+    monkeypatch.setattr(reference, "LARGEST_KEPT", N * 12)
+    with open_it(cache, session) as live:
+        everything(live)
+    assert len(left(cache)) == 1
+
+
+def test_an_output_of_no_elements_is_kept(tmp_path):
+    cache = Cache(tmp_path)
+    session = FakeSession(boxes=lambda x: np.zeros((len(x), 0), np.float32))
+    for _ in range(2):
+        with open_it(cache, session) as answering:
+            assert everything(answering)["boxes"].shape == (N, 0)
+    assert session.batches == 3
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: np.float32(1), lambda x: x[:1], lambda x: np.concatenate([x, x])]
+)
+def test_an_output_without_a_row_an_image_is_refused(function, tmp_path):
+    cache = Cache(tmp_path)
+    answering = open_it(cache, FakeSession(y=lambda x: np.asarray(function(x))))
+    with (
+        pytest.raises(EngineError, match="output 'y' of the reference has no row for each image"),
+        answering as live,
+    ):
+        everything(live)
+    assert left(cache) == set()
+
+
+def test_two_passes_at_once_keep_one(tmp_path):
+    cache = Cache(tmp_path)
+    with open_it(cache, FakeSession()) as one, open_it(cache, FakeSession()) as other:
+        assert everything(one)["y"].tobytes() == everything(other)["y"].tobytes()
+    assert len(left(cache)) == 1
+    with open_it(cache, FakeSession()) as cached:
+        assert isinstance(cached, CachedReference)
