@@ -16,7 +16,15 @@ import suite_models
 import trtcheck
 
 # pytester forgets what a run in this process imported, and numpy must not be imported twice.
-for _name in ("jinja2", "numpy", "onnx.reference", "onnxruntime", "PIL.Image", "rich.progress", "scipy.stats"):
+for _name in (
+    "jinja2",
+    "numpy",
+    "onnx.reference",
+    "onnxruntime",
+    "PIL.Image",
+    "rich.progress",
+    "scipy.stats",
+):
     importlib.import_module(_name)
 for _module in pkgutil.walk_packages(trtcheck.__path__, "trtcheck."):
     importlib.import_module(_module.name)
@@ -50,7 +58,7 @@ class Suite:
         self, tables: str = "", *, name: str = "tiny", file: str = "trtcheck.toml", scaled: bool = True,
         **keys: Any,
     ) -> Path:  # fmt: skip
-        """Writes the suite file: the usual keys changed by *keys* (None leaves one out), and more *tables*."""
+        """Writes the suite file: the usual keys changed by *keys* (None: left out), and more *tables*."""
         changed = {key: value for key, value in (TOML | keys).items() if value is not None}
         lines = [f"{key} = {json.dumps(value)}" for key, value in changed.items()]
         text = "\n".join([f"[models.{name}]", *lines, SCALE.format(name=name) if scaled else "", tables])
@@ -81,7 +89,9 @@ class Suite:
 
     def report(self, folder: str = "reports") -> dict[str, Any]:
         """The report that the last run wrote."""
-        document: dict[str, Any] = json.loads((self.path / folder / "report.json").read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(
+            (self.path / folder / "report.json").read_text(encoding="utf-8")
+        )
         return document
 
     def verdicts(self, folder: str = "reports") -> dict[str, str]:

@@ -84,7 +84,9 @@ def images(count: int = 240, seed: int = 0, noise: float = 40.0) -> tuple[np.nda
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % len(CLASSES)
     halves = _HALVES[labels] + rng.normal(0, 0.12, (count, 2))
-    pixels = np.repeat(halves, SIZE // 2, axis=1)[:, None, :] * 255 + rng.normal(0, noise, (count, SIZE, SIZE))
+    pixels = np.repeat(halves, SIZE // 2, axis=1)[:, None, :] * 255 + rng.normal(
+        0, noise, (count, SIZE, SIZE)
+    )
     return np.clip(pixels, 0, 255).astype(np.uint8), labels
 
 
@@ -131,12 +133,14 @@ def regressor() -> onnx.ModelProto:
 
 
 def foreign_fp16(*, narrow: bool = True) -> onnx.ModelProto:
-    """The classifier as another tool makes it FP16: casts at both ends; not *narrow*: a file named so only."""
+    """The classifier as another tool makes it FP16, with casts at both ends; FP32 inside if not *narrow*."""
     base = classifier()
     if not narrow:
         return base
     for weight in base.graph.initializer:
-        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name))
+        weight.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name)
+        )
     base.graph.node[0].input[0] = "images_fp16"
     base.graph.node[-1].output[0] = "scores_fp16"
     enter = helper.make_node("Cast", ["images"], ["images_fp16"], name="enter", to=FLOAT16)

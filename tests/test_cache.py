@@ -63,8 +63,9 @@ def in_manifest(text: str):
 @pytest.mark.parametrize(
     "damage",
     [
-        change, truncate, remove, lambda folder: (folder / MANIFEST).unlink(), in_manifest(""), in_manifest("{"),
-        in_manifest("[]"), in_manifest("null"), in_manifest("{}"), in_manifest('{"files": []}'), in_manifest("\x00"),
+        change, truncate, remove, lambda folder: (folder / MANIFEST).unlink(),
+        in_manifest(""), in_manifest("{"), in_manifest("[]"), in_manifest("null"), in_manifest("\x00"),
+        in_manifest("{}"), in_manifest('{"files": []}'),
         in_manifest('{"files": {"model.onnx": 7}}'), in_manifest('{"files": {"../../x": "sha256:"}}'),
         in_manifest('{"files": {"a\\u0000b": ""}}'), in_manifest("[" * 100_000),
         lambda folder: (folder / MANIFEST).write_bytes(b"\xff\xfe"),

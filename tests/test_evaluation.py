@@ -233,7 +233,8 @@ def test_a_scalar_is_no_row_an_image():
     ("old", "new", "wrong"),
     [
         ("float32", "float16", False), ("float32", "float64", False), ("int64", "int32", False),
-        ("float32", "int64", True), ("int64", "float32", True), ("bool", "int8", True), ("float32", "bool", True),
+        ("float32", "int64", True), ("int64", "float32", True), ("bool", "int8", True),
+        ("float32", "bool", True),
     ],
 )  # fmt: skip
 def test_types_of_another_kind_are_a_problem_and_of_another_width_are_not(old, new, wrong):

@@ -62,8 +62,8 @@ def test_any_name_is_one_part_of_a_path(name):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.87, ".870"), (1.0, "1.000"), (0.0, ".000"), (0.9996, "1.000"), (-0.25, "-.250"), (None, "undefined"),
-        (math.nan, "undefined"),
+        (0.87, ".870"), (1.0, "1.000"), (0.0, ".000"), (0.9996, "1.000"), (-0.25, "-.250"),
+        (None, "undefined"), (math.nan, "undefined"),
     ],
 )  # fmt: skip
 def test_fraction(value, text):

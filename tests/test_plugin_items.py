@@ -34,7 +34,9 @@ def test_all_precisions_pass_on_a_sound_model(suite):
     result.assert_outcomes(passed=20)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["trtcheck: onnxruntime-cpu *; fp32 native; fp16, bf16, int8 emulated"])
-    result.stdout.fnmatch_lines(["*= trtcheck =*", "PASS *tiny[[]bf16[]] emulated: accuracy *", "report: reports/index.html"])
+    result.stdout.fnmatch_lines(
+        ["*= trtcheck =*", "PASS *tiny[[]bf16[]] emulated: accuracy *", "report: reports/index.html"]
+    )
     assert set(suite.verdicts().values()) == {"pass"}
     document = suite.report()
     assert document["schema_version"] == 1
@@ -91,7 +93,8 @@ def test_x_stops_at_the_first_failure_and_still_reports_it(suite):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["-p", "no:cacheprovider"], ["-W", "error"], ["--strict-markers"], ["--strict-config"], ["-s"]]
+    "arguments",
+    [["-p", "no:cacheprovider"], ["-W", "error"], ["--strict-markers"], ["--strict-config"], ["-s"]],
 )
 def test_the_usual_options_of_pytest_change_nothing(suite, arguments):
     suite.run("--trt-engine=fp16,int8", *arguments).assert_outcomes(passed=10)
@@ -140,8 +143,9 @@ def test_a_rerun_that_passes_is_a_pass(suite):
             trt_check.outputs(max_abs=1)
         """
     )
-    result = suite.run("--trt-engine=fp16", "--reruns=1", "test_a_rerun_that_passes_is_a_pass.py",
-        plugins=["rerunfailures"])
+    result = suite.run(
+        "--trt-engine=fp16", "--reruns=1", "test_a_rerun_that_passes_is_a_pass.py", plugins=["rerunfailures"]
+    )
     assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
     assert suite.verdicts() == {"fp16 recall": "pass", "fp16 outputs": "pass"}
 
@@ -197,7 +201,9 @@ def test_a_model_with_engines_of_its_own_runs_beside_one_that_is_skipped(suite):
 def test_two_suites_in_two_folders_are_collected_together(suite):
     below = suite.path / "below"
     below.mkdir()
-    suite.toml(file="below/trtcheck.toml", name="deep", onnx="../model.onnx", data="../eval.npz", calibration=None)
+    suite.toml(
+        file="below/trtcheck.toml", name="deep", onnx="../model.onnx", data="../eval.npz", calibration=None
+    )
     result = suite.run("--trt-engine=fp16", "-k", "recall", "-v")
     result.assert_outcomes(passed=2)
     wanted = node("fp16", "recall", "below/trtcheck.toml", "deep")
@@ -238,7 +244,9 @@ def test_an_item_that_cannot_tell_is_inconclusive_and_no_failure(suite):
 def test_a_failing_items_output_says_that_it_was_emulated(suite):
     suite.model(suite_models.overflowing())
     result = suite.run("--trt-engine=fp16", "-k", "recall")
-    result.stdout.fnmatch_lines(["tiny[[]fp16[]] recall (emulated): recall of 'left' fell from 1.000 to .000 *"])
+    result.stdout.fnmatch_lines(
+        ["tiny[[]fp16[]] recall (emulated): recall of 'left' fell from 1.000 to .000 *"]
+    )
     result.stdout.fnmatch_lines(["*note: emulated: computed in FP32 and rounded*"])
 
 
@@ -295,7 +303,13 @@ def test_a_class_without_images_has_no_recall(suite):
     suite.run("--trt-engine=fp16").assert_outcomes(passed=5)
     recall = suite.item("fp16", "recall")
     dim = recall["classes"][2]
-    assert (dim["name"], dim["support"], dim["before"], dim["after"], dim["verdict"]) == ("dim", 0, None, None, "skipped")
+    assert (dim["name"], dim["support"], dim["before"], dim["after"], dim["verdict"]) == (
+        "dim",
+        0,
+        None,
+        None,
+        "skipped",
+    )
     assert "no images of 'dim'" in recall["message"]
 
 

@@ -84,7 +84,10 @@ def test_an_fp16_engine_that_is_fp32_inside_fails_its_build(suite):
     result = suite.run("--trt-engine=fp16")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert suite.verdicts()["fp16 build"] == "fail"
-    assert "fp16 was asked for, but no node of the engine computes in it" in suite.item("fp16", "build")["message"]
+    assert (
+        "fp16 was asked for, but no node of the engine computes in it"
+        in suite.item("fp16", "build")["message"]
+    )
 
 
 def test_a_file_is_an_engine_under_its_stem(suite):

@@ -65,8 +65,10 @@ def mixed(suite):
 
 def test_serial_and_two_workers_give_the_same_report_but_for_the_run(mixed):
     serial = mixed.run("--trt-engine=fp16,int8", cache="a", report="one", process=True)
-    workers = mixed.run("--trt-engine=fp16,int8", "-n2", cache="b", report="two", process=True, plugins=["xdist"])
-    assert serial.parseoutcomes() == {"passed": 19, "failed": 3, "errors": 8, "inconclusive": 12}
+    workers = mixed.run(
+        "--trt-engine=fp16,int8", "-n2", cache="b", report="two", process=True, plugins=["xdist"]
+    )
+    assert serial.parseoutcomes() == {"passed": 22, "failed": 6, "errors": 8, "inconclusive": 6}
     assert workers.parseoutcomes() == serial.parseoutcomes()
     assert (serial.ret, workers.ret) == (1, 1)
     assert without_run(mixed, "one") == without_run(mixed, "two")
@@ -74,7 +76,9 @@ def test_serial_and_two_workers_give_the_same_report_but_for_the_run(mixed):
     workers.stdout.fnmatch_lines(["*FAIL over.trtcheck.toml::over[[]fp16[]]::recall: recall of 'left' *"])
 
 
-@pytest.mark.parametrize(("workers", "plugins"), [([], []), (["-n2"], ["xdist"])], ids=["serial", "two workers"])
+@pytest.mark.parametrize(
+    ("workers", "plugins"), [([], []), (["-n2"], ["xdist"])], ids=["serial", "two workers"]
+)
 def test_every_engine_is_evaluated_once_a_session_and_again_in_the_next(suite, workers, plugins):
     suite.pytester.makeconftest(COUNTING)
     suite.model(suite_models.overflowing())
@@ -93,9 +97,20 @@ def test_an_evaluation_that_fails_is_not_tried_again_by_every_item(suite):
     assert logged(suite.path / "_evaluate.log") == ["tiny[fp16]"]
 
 
+def test_two_models_of_one_file_say_the_same_of_the_cache(suite):
+    suite.toml(name="twin", file="twin.trtcheck.toml")
+    for cached in (False, True):
+        suite.run("--trt-engine=fp16", "-k", "build").assert_outcomes(passed=2)
+        assert [e["cached"] for e in suite.report()["engines"]] == [cached, cached]
+
+
 def test_only_reference_lowered_models_and_engines_outlive_a_session(suite):
     suite.run("--trt-engine=fp16,int8")
-    assert sorted(path.name for path in (suite.path / "cache").iterdir()) == ["engines", "lowered", "reference"]
+    assert sorted(path.name for path in (suite.path / "cache").iterdir()) == [
+        "engines",
+        "lowered",
+        "reference",
+    ]
     kept = {
         path.relative_to(suite.path): path.stat().st_mtime_ns
         for path in (suite.path / "cache").rglob("*")

@@ -6,7 +6,7 @@ import pytest
 
 from trtcheck.case import Check, ClassGates, EngineSpec, Gates, InputSpec, LoweringSpec, Precision
 from trtcheck.errors import SuiteError
-from trtcheck.suite import default_engines, is_suite, read_suite
+from trtcheck.suite import changed_gates, default_engines, is_suite, read_suite
 
 HEAD = '[models.tiny]\nonnx = "model.onnx"\ndata = "eval.npz"\n'
 
@@ -129,9 +129,7 @@ def test_models_keep_their_order(folder):
 
 
 def test_arrays_may_be_files_of_their_own(folder):
-    [case] = read(
-        folder, HEAD.replace('"eval.npz"', '{ images = "images.npy", labels = "labels.npy" }')
-    )
+    [case] = read(folder, HEAD.replace('"eval.npz"', '{ images = "images.npy", labels = "labels.npy" }'))
     assert case.data == {"images": folder / "images.npy", "labels": folder / "labels.npy"}
 
 
@@ -145,54 +143,199 @@ def test_file_in_another_folder_is_taken_from_the_suite(folder):
 
 WRONG = {
     "unknown model key": ("bacth = 3", "unknown key models.tiny.bacth", "batch", "bacth"),
-    "unknown input key": ("[models.tiny.input]\nmeans = 1", "unknown key models.tiny.input.means", "mean", ""),
-    "unknown gate": ("[models.tiny.gates]\nrecal = 0.1", "unknown key models.tiny.gates.recal", "recall_drop", ""),
+    "unknown input key": (
+        "[models.tiny.input]\nmeans = 1",
+        "unknown key models.tiny.input.means",
+        "mean",
+        "",
+    ),
+    "unknown gate": (
+        "[models.tiny.gates]\nrecal = 0.1",
+        "unknown key models.tiny.gates.recal",
+        "recall_drop",
+        "",
+    ),
     "unknown class gate": (
         '[models.tiny.gates.classes."a b"]\ndrop = 0.1',
-        "unknown key models.tiny.gates.classes.a b.drop", "precision_drop, recall_drop", "drop",
+        "unknown key models.tiny.gates.classes.a b.drop",
+        "precision_drop, recall_drop",
+        "drop",
     ),
-    "unknown int8 key": ("[models.tiny.int8]\nexcludes = []", "unknown key models.tiny.int8.excludes", "exclude", ""),
-    "int8 key at fp16": ("[models.tiny.fp16]\nmethod = 'minmax'", "unknown key models.tiny.fp16.method", "exclude", ""),
-    "unknown precision": ("[models.tiny.lowered]\nfp8 = 'model.onnx'", "unknown key models.tiny.lowered.fp8", "int8", ""),
-    "batch of text": ("batch = '3'", "models.tiny.batch has a wrong value", "a whole number, 1 or more", "'3' (str)"),
+    "unknown int8 key": (
+        "[models.tiny.int8]\nexcludes = []",
+        "unknown key models.tiny.int8.excludes",
+        "exclude",
+        "",
+    ),
+    "int8 key at fp16": (
+        "[models.tiny.fp16]\nmethod = 'minmax'",
+        "unknown key models.tiny.fp16.method",
+        "exclude",
+        "",
+    ),
+    "unknown precision": (
+        "[models.tiny.lowered]\nfp8 = 'model.onnx'",
+        "unknown key models.tiny.lowered.fp8",
+        "int8",
+        "",
+    ),
+    "batch of text": (
+        "batch = '3'",
+        "models.tiny.batch has a wrong value",
+        "a whole number, 1 or more",
+        "'3' (str)",
+    ),
     "batch of bool": ("batch = true", "models.tiny.batch has a wrong value", "a whole number", "True (bool)"),
     "batch of none": ("batch = 0", "models.tiny.batch has a wrong value", "1 or more", "0 (int)"),
-    "top-k of fraction": ("top_k = 1.5", "models.tiny.top_k has a wrong value", "a whole number", "1.5 (float)"),
-    "classes of one text": ("classes = 'a'", "models.tiny.classes has a wrong value", "a list of strings", "'a' (str)"),
-    "classes of numbers": ("classes = [1]", "models.tiny.classes has a wrong value", "a list of strings", "[1] (list)"),
-    "no classes": ("classes = []", "models.tiny.classes has a wrong value", "different class names", "0 names"),
-    "class twice": ("classes = ['a', 'a']", "models.tiny.classes has a wrong value", "different", "'a' more than once"),
-    "recall of percent": ("[models.tiny.gates]\nrecall_drop = 1.5", "models.tiny.gates.recall_drop", "0 to 1", "1.5"),
-    "recall of text": ("[models.tiny.gates]\nrecall_drop = '1%'", "models.tiny.gates.recall_drop", "0 to 1", "'1%'"),
-    "negative drop": ("[models.tiny.gates]\naccuracy_drop = -0.1", "models.tiny.gates.accuracy_drop", "0 to 1", "-0.1"),
-    "drop is nan": ("[models.tiny.gates]\naccuracy_drop = nan", "models.tiny.gates.accuracy_drop", "0 to 1", "nan"),
-    "class drop of percent": (
-        "[models.tiny.gates.classes.a]\nrecall_drop = 5", "models.tiny.gates.classes.a.recall_drop", "0 to 1", "5",
+    "top-k of fraction": (
+        "top_k = 1.5",
+        "models.tiny.top_k has a wrong value",
+        "a whole number",
+        "1.5 (float)",
     ),
-    "alpha of zero": ("[models.tiny.gates]\nalpha = 0", "models.tiny.gates.alpha", "above 0 and below 1", "0 (int)"),
+    "classes of one text": (
+        "classes = 'a'",
+        "models.tiny.classes has a wrong value",
+        "a list of strings",
+        "'a' (str)",
+    ),
+    "classes of numbers": (
+        "classes = [1]",
+        "models.tiny.classes has a wrong value",
+        "a list of strings",
+        "[1] (list)",
+    ),
+    "no classes": (
+        "classes = []",
+        "models.tiny.classes has a wrong value",
+        "different class names",
+        "0 names",
+    ),
+    "class twice": (
+        "classes = ['a', 'a']",
+        "models.tiny.classes has a wrong value",
+        "different",
+        "'a' more than once",
+    ),
+    "recall of percent": (
+        "[models.tiny.gates]\nrecall_drop = 1.5",
+        "models.tiny.gates.recall_drop",
+        "0 to 1",
+        "1.5",
+    ),
+    "recall of text": (
+        "[models.tiny.gates]\nrecall_drop = '1%'",
+        "models.tiny.gates.recall_drop",
+        "0 to 1",
+        "'1%'",
+    ),
+    "negative drop": (
+        "[models.tiny.gates]\naccuracy_drop = -0.1",
+        "models.tiny.gates.accuracy_drop",
+        "0 to 1",
+        "-0.1",
+    ),
+    "drop is nan": (
+        "[models.tiny.gates]\naccuracy_drop = nan",
+        "models.tiny.gates.accuracy_drop",
+        "0 to 1",
+        "nan",
+    ),
+    "class drop of percent": (
+        "[models.tiny.gates.classes.a]\nrecall_drop = 5",
+        "models.tiny.gates.classes.a.recall_drop",
+        "0 to 1",
+        "5",
+    ),
+    "alpha of zero": (
+        "[models.tiny.gates]\nalpha = 0",
+        "models.tiny.gates.alpha",
+        "above 0 and below 1",
+        "0 (int)",
+    ),
     "negative error": ("[models.tiny.gates]\nmax_abs = -1", "models.tiny.gates.max_abs", "0 or more", "-1"),
     "infinite error": ("[models.tiny.gates]\nkl = inf", "models.tiny.gates.kl", "0 or more", "inf"),
-    "gates of text": ("gates = 'strict'", "models.tiny.gates has a wrong value", "a table [models.tiny.gates]", "strict"),
-    "layout": ("[models.tiny.input]\nlayout = 'HWC'", "models.tiny.input.layout", '"NHWC" or "NCHW"', "'HWC'"),
-    "layout list": ("[models.tiny.input]\nlayout = ['HWC']", "models.tiny.input.layout", '"NHWC" or "NCHW"', "['HWC']"),
+    "gates of text": (
+        "gates = 'strict'",
+        "models.tiny.gates has a wrong value",
+        "a table [models.tiny.gates]",
+        "strict",
+    ),
+    "layout": (
+        "[models.tiny.input]\nlayout = 'HWC'",
+        "models.tiny.input.layout",
+        '"NHWC" or "NCHW"',
+        "'HWC'",
+    ),
+    "layout list": (
+        "[models.tiny.input]\nlayout = ['HWC']",
+        "models.tiny.input.layout",
+        '"NHWC" or "NCHW"',
+        "['HWC']",
+    ),
     "scale of zero": ("[models.tiny.input]\nscale = 0", "models.tiny.input.scale", "other than 0", "0 (int)"),
     "std of zero": ("[models.tiny.input]\nstd = [1, 0]", "models.tiny.input.std", "other than 0", "[1, 0]"),
     "mean of text": ("[models.tiny.input]\nmean = ['1']", "models.tiny.input.mean", "one a channel", "['1']"),
-    "size of three": ("[models.tiny.input]\nresize = [1, 2, 3]", "models.tiny.input.resize", "[height, width]", ""),
-    "method": ("[models.tiny.int8]\nmethod = 'kl'", "models.tiny.int8.method", '"entropy" or "minmax"', "'kl'"),
-    "percentile": ("[models.tiny.int8]\npercentile = 0.99", "models.tiny.int8.percentile", "above 50", "0.99"),
+    "size of three": (
+        "[models.tiny.input]\nresize = [1, 2, 3]",
+        "models.tiny.input.resize",
+        "[height, width]",
+        "",
+    ),
+    "method": (
+        "[models.tiny.int8]\nmethod = 'kl'",
+        "models.tiny.int8.method",
+        '"entropy" or "minmax"',
+        "'kl'",
+    ),
+    "percentile": (
+        "[models.tiny.int8]\npercentile = 0.99",
+        "models.tiny.int8.percentile",
+        "above 50",
+        "0.99",
+    ),
     "rest": ("[models.tiny.int8]\nrest = 'int8'", "models.tiny.int8.rest", '"fp16" or "fp32"', "'int8'"),
-    "check": ("checks = ['recal']", "models.tiny.checks", "build, outputs, accuracy, recall, precision", "recal"),
+    "check": (
+        "checks = ['recal']",
+        "models.tiny.checks",
+        "build, outputs, accuracy, recall, precision",
+        "recal",
+    ),
     "no checks": ("checks = []", "models.tiny.checks", "some of", "[] (list)"),
-    "calibration missing": ("calibration = 'c.npz'", "models.tiny.calibration names a file", "c.npz", "no such file"),
-    "lowered missing": ("[models.tiny.lowered]\nint8 = 'q.onnx'", "models.tiny.lowered.int8 names a file", "q.onnx", ""),
-    "array missing": ("calibration = {images = 'c.npy'}", "models.tiny.calibration.images names a file", "c.npy", ""),
-    "array of number": ("calibration = {images = 3}", "models.tiny.calibration.images has a wrong value", "a string", "3"),
+    "calibration missing": (
+        "calibration = 'c.npz'",
+        "models.tiny.calibration names a file",
+        "c.npz",
+        "no such file",
+    ),
+    "lowered missing": (
+        "[models.tiny.lowered]\nint8 = 'q.onnx'",
+        "models.tiny.lowered.int8 names a file",
+        "q.onnx",
+        "",
+    ),
+    "array missing": (
+        "calibration = {images = 'c.npy'}",
+        "models.tiny.calibration.images names a file",
+        "c.npy",
+        "",
+    ),
+    "array of number": (
+        "calibration = {images = 3}",
+        "models.tiny.calibration.images has a wrong value",
+        "a string",
+        "3",
+    ),
     "data of number": ("calibration = 3", "models.tiny.calibration has a wrong value", "a string", "3 (int)"),
     "empty text": ("output = ''", "models.tiny.output has a wrong value", "a string", "''"),
-    "engines of text": ("engines = 'fp16'", "models.tiny.engines has a wrong value", "a list of strings", "'fp16'"),
+    "engines of text": (
+        "engines = 'fp16'",
+        "models.tiny.engines has a wrong value",
+        "a list of strings",
+        "'fp16'",
+    ),
     "unknown table": ("[model.other]\nonnx = ''", "unknown key model", "models", "did you mean models?"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -256,9 +399,30 @@ def test_engines_of_the_suite_are_precisions_and_files_beside_it(folder):
     )
 
 
-@pytest.mark.parametrize(("entries", "what"), [('["fp17"]', "fp17"), ('["fp16", "fp16"]', "twice"), ('[""]', "''")])
+@pytest.mark.parametrize(
+    ("entries", "what"), [('["fp17"]', "fp17"), ('["fp16", "fp16"]', "twice"), ('[""]', "''")]
+)
 def test_engines_of_the_suite_that_cannot_be_are_refused_with_file_and_key(folder, entries, what):
     [case] = read(folder, HEAD + f"engines = {entries}")
     with pytest.raises(SuiteError, match=what) as caught:
         default_engines(case, folder / "trtcheck.toml")
     assert str(caught.value).startswith(f"{folder / 'trtcheck.toml'}: models.tiny.engines")
+
+
+def test_gates_of_python_are_checked_like_those_of_the_file():
+    gates = Gates(recall_drop=0.1, max_abs=3, classes={"a": ClassGates(recall_drop=0.2)})
+    changed = changed_gates(
+        gates, {"recall_drop": 0.3, "classes": {"b": ClassGates(precision_drop=0.4)}}, "there"
+    )
+    assert changed == Gates(
+        recall_drop=0.3, max_abs=3,
+        classes={"a": ClassGates(recall_drop=0.2), "b": ClassGates(precision_drop=0.4)},
+    )  # fmt: skip
+    for changes in (
+        {"recall_drop": 3},
+        {"recal_drop": 0.3},
+        {"classes": {"b": ClassGates(3)}},
+        {"classes": 3},
+    ):
+        with pytest.raises(SuiteError, match=r"^there: "):
+            changed_gates(gates, changes, "there")

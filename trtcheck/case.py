@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,15 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     SKIPPED = "skipped"
     ERROR = "error"
+
+
+WORST_FIRST = (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.SKIPPED)
+"""Verdicts in the order in which one of them stands for several."""
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict that stands for several; skipped where there are none."""
+    return min(verdicts, key=WORST_FIRST.index, default=Verdict.SKIPPED)
 
 
 class Numerics(StrEnum):

@@ -10,7 +10,7 @@ import numpy as np
 
 from trtcheck import judge
 from trtcheck.baselines.schema import Baseline, finite
-from trtcheck.case import Check, Gates, Numerics, Outcome, Precision, Verdict
+from trtcheck.case import Check, Gates, Numerics, Outcome, Precision, Verdict, worst
 from trtcheck.errors import BaselineError
 from trtcheck.judge import unpaired
 from trtcheck.judge.classes import AccuracyVerdict, ClassesVerdict, ClassVerdict
@@ -174,7 +174,7 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
     )  # fmt: skip
     verdict, messages = result.verdict, [_accuracy_message("accuracy", result)]
     if gates.top_k_accuracy_drop is not None:
-        verdict = _worse(verdict, top_k.verdict)
+        verdict = worst((verdict, top_k.verdict))
         messages.append(_accuracy_message(f"top-{evaluation.top_k} accuracy", top_k))
     row = _accuracy_row(result)
     del row["verdict"]  # the item has its own, that of top-k and of the baseline included
@@ -269,7 +269,7 @@ def _with_baseline(
     message = f"against the approved baseline: {message}"
     both = f"{message}; {outcome.message}" if verdict is Verdict.FAIL else f"{outcome.message}; {message}"
     return replace(
-        outcome, notes=notes, verdict=_worse(outcome.verdict, verdict), message=both,
+        outcome, notes=notes, verdict=worst((outcome.verdict, verdict)), message=both,
         measured={**outcome.measured, "baseline": {**measured, "verdict": verdict.value}},
     )  # fmt: skip
 
@@ -292,11 +292,6 @@ def _counts(baseline: Baseline, evaluation: Evaluation) -> tuple[dict[str, list[
         for column in ("tp", "fp", "fn", "tn")
     }
     return counts, evaluation.confusion()[1]
-
-
-def _worse(first: Verdict, second: Verdict) -> Verdict:
-    order = (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.SKIPPED)
-    return min(first, second, key=order.index)
 
 
 def _outcome(

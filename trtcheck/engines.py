@@ -140,8 +140,15 @@ def _lower_here(
     return Lowered(entry.folder / _LOWERED, {**manifest, "digest": model.digest(entry.folder / _LOWERED)})
 
 
-def build(lowered: Lowered, backend: Backend, cache: Cache) -> BuiltEngine:
+def build(lowered: Lowered, backend: Backend, cache: Cache, session: Path) -> BuiltEngine:
     """An engine of the *lowered* model on *backend*, from the cache or built now.
+
+    Args:
+        lowered: The model at its precision.
+        backend: What runs it.
+        cache: Where engines are kept.
+        session: Folder in which this session's processes note what they built: "from the cache" means from
+            an earlier session, whichever of two models of one file comes first.
 
     Raises:
         EngineError: The backend does not take the model.
@@ -155,16 +162,21 @@ def build(lowered: Lowered, backend: Backend, cache: Cache) -> BuiltEngine:
             "build_version": backend.build_version,
         }
     )
-    entry = cache.get_or_make(
-        "engines", key, lambda folder: {"facts": dict(backend.build(lowered.path, folder / _ENGINE))}
-    )
+    built_now = session / f"built-{digests.short(key)}"
+
+    def make(folder: Path) -> dict[str, Any]:
+        facts = dict(backend.build(lowered.path, folder / _ENGINE))
+        built_now.touch()  # under the entry's lock, so that nobody sees the one without the other
+        return {"facts": facts}
+
+    entry = cache.get_or_make("engines", key, make)
     facts = dict(entry.manifest["facts"])
     notes = facts.pop("notes", ())
     return BuiltEngine(
         path=entry.folder / _ENGINE,
         lowered_path=lowered.path,
         numerics=numerics,
-        cached=not entry.fresh,
+        cached=not built_now.exists(),
         lowered=lowered.manifest,
         facts=facts,
         notes=tuple(notes),

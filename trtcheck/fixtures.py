@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from trtcheck.case import Case, Check, ClassGates, EngineSpec, Gates, Outcome, Verdict
-from trtcheck.errors import CaseError, TrtcheckError
+from trtcheck.errors import TrtcheckError
 from trtcheck.runtime import RUNTIME, Runtime, add_outcome
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class TrtCheck:
         from trtcheck.items import describe, judge
 
         given = {name: value for name, value in limits.items() if value is not None}
-        case = replace(self.case, gates=changed_gates(self.case.gates, given, f"trt_check.{check.value}()"))
+        case = replace(self.case, gates=_changed(self.case.gates, given, f"trt_check.{check.value}()"))
         try:
             outcome = judge(self._runtime, case, self._engine, check)
         except TrtcheckError as error:
@@ -171,30 +171,13 @@ def _mark_keywords(node: pytest.Item) -> dict[str, Any]:
 def marked_gates(gates: Gates, node: pytest.Item) -> Gates:
     """The *gates* changed by the ``trtcheck`` marks of *node*; a keyword that is no gate fails the test."""
     keywords = {name: value for name, value in _mark_keywords(node).items() if name != "model"}
+    return _changed(gates, keywords, "@pytest.mark.trtcheck")
+
+
+def _changed(gates: Gates, changes: Mapping[str, Any], where: str) -> Gates:
+    from trtcheck.suite import changed_gates
+
     try:
-        return changed_gates(gates, keywords, "@pytest.mark.trtcheck")
-    except CaseError as error:
+        return changed_gates(gates, changes, where)
+    except TrtcheckError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
-
-
-def changed_gates(gates: Gates, changes: Mapping[str, Any], where: str) -> Gates:
-    """The *gates* with *changes*.
-
-    Args:
-        gates: The gates.
-        changes: New values by name; ``classes`` are added to those that are there.
-        where: What messages name.
-
-    Raises:
-        CaseError: A name is no gate.
-    """
-    known = [field.name for field in fields(Gates)]
-    unknown = sorted(set(changes) - set(known))
-    if unknown:
-        raise CaseError(
-            f"{where} has no limit '{unknown[0]}'", expected=f"some of: {', '.join(known)}", found=unknown[0]
-        )
-    merged = dict(changes)
-    if "classes" in merged:
-        merged["classes"] = {**gates.classes, **merged["classes"]}
-    return replace(gates, **merged)

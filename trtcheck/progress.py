@@ -97,6 +97,7 @@ def _bar() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),  # a name such as tiny[fp16] is no markup
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(), transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
     )  # fmt: skip

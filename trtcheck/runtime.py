@@ -178,14 +178,12 @@ def records_of(
 
     from trtcheck.case import Verdict
 
-    outcomes = item.stash.get(OUTCOMES, [])
-    pending = item.stash.get(PENDING, None)
-    if report.when == "call":
-        item.stash[OUTCOMES] = []
-    elif report.when == "setup":
-        outcomes = []
-    else:
+    # What fixtures record while a test is set up belongs to its call, unless there will be none.
+    if report.when == "teardown" or (report.when == "setup" and report.passed):
         return []
+    outcomes = item.stash.get(OUTCOMES, [])
+    item.stash[OUTCOMES] = []
+    pending = item.stash.get(PENDING, None)
     if pending is not None and not outcomes:
         if report.skipped:
             outcomes = [replace(pending, verdict=Verdict.SKIPPED, message=_skip_reason(report))]

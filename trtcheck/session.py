@@ -178,7 +178,7 @@ class Workbench:
         total = None if calibration is None else len(calibration)
         with self._progress.task(f"lowering {case.name}[{engine.name}]", total) as advance:
             lowered = lower(case, engine, self.cache, calibration, advance)
-        return build(lowered, self.backend, self.cache)
+        return build(lowered, self.backend, self.cache, self._results.folder)
 
     def evaluation(self, case: Case, engine: EngineSpec) -> Evaluation:
         """The comparison of the engine with the reference, made once a session.

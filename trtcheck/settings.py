@@ -74,7 +74,7 @@ def read_settings(
     for option, path in (("--trt-report", report), ("--trt-baselines", baselines)):
         if path.exists() and not path.is_dir():
             raise OptionError(
-                f"{option} needs a folder", where=path, expected="a folder, or nothing there yet", found="a file"
+                f"{option} needs a folder", where=path, expected="a folder, or nothing yet", found="a file"
             )
     return Settings(
         engines=engines,

@@ -7,6 +7,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -268,31 +269,51 @@ def _size(value: object) -> int | tuple[int, int] | None:
     return None
 
 
-def _gates(table: _Table | None) -> Gates:
+def changed_gates(gates: Gates, changes: Mapping[str, Any], where: str) -> Gates:
+    """The *gates* with *changes*, which are checked as the table ``gates`` of a suite file is.
+
+    Args:
+        gates: The gates.
+        changes: New values by name; ``classes`` (`ClassGates` by name) are added to those that are there.
+        where: What messages name.
+
+    Raises:
+        SuiteError: A name is no gate, or its value cannot be used.
+    """
+    plain = dict(changes)
+    if isinstance(plain.get("classes"), Mapping):
+        plain["classes"] = {
+            name: {key: value for key, value in asdict(own).items() if value is not None}
+            if isinstance(own, ClassGates)
+            else own
+            for name, own in plain["classes"].items()
+        }
+    return _gates(_Table(Path(where), "", plain), gates)
+
+
+def _gates(table: _Table | None, default: Gates = _DEFAULTS.gates) -> Gates:
     if table is None:
-        return Gates()
-    default = Gates()
+        return default
     classes = table.table("classes")
+    own = {} if classes is None else {n: _class_gates(classes.required_table(n)) for n in classes.values}
     gates = Gates(
         recall_drop=table.share("recall_drop", default.recall_drop),
         precision_drop=table.share("precision_drop", default.precision_drop),
         accuracy_drop=table.share("accuracy_drop", default.accuracy_drop),
-        top_k_accuracy_drop=table.share("top_k_accuracy_drop", None),
+        top_k_accuracy_drop=table.share("top_k_accuracy_drop", default.top_k_accuracy_drop),
         alpha=table.get(
             "alpha",
             default.alpha,
             "a number above 0 and below 1",
             lambda v: v if _number(v) and 0 < v < 1 else None,
         ),
-        classes={}
-        if classes is None
-        else {n: _class_gates(classes.required_table(n)) for n in classes.values},
-        max_abs=table.at_least_zero("max_abs", None),
-        max_rel=table.at_least_zero("max_rel", None),
-        relative_l2=table.at_least_zero("relative_l2", None),
-        cosine=table.share("cosine", None),
-        kl=table.at_least_zero("kl", None),
-        top1_agreement=table.share("top1_agreement", None),
+        classes={**default.classes, **own},
+        max_abs=table.at_least_zero("max_abs", default.max_abs),
+        max_rel=table.at_least_zero("max_rel", default.max_rel),
+        relative_l2=table.at_least_zero("relative_l2", default.relative_l2),
+        cosine=table.share("cosine", default.cosine),
+        kl=table.at_least_zero("kl", default.kl),
+        top1_agreement=table.share("top1_agreement", default.top1_agreement),
     )
     table.finish()
     return gates

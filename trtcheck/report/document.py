@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtcheck.case import Check, Outcome, Verdict
+from trtcheck.case import Check, Outcome, Verdict, worst
 from trtcheck.checks import drift_row
 from trtcheck.metrics.confusion import Confusion
 from trtcheck.metrics.flips import Flip
@@ -22,12 +22,10 @@ SCHEMA_VERSION = 1
 FULL_MATRIX = 100
 """Confusion matrices of more classes than this are given as their largest changes only."""
 LISTED_CONFUSIONS = 50
-_ORDER = (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.SKIPPED)
 
 
-def worst(verdicts: Iterable[str]) -> str:
-    """The verdict that stands for several: error, fail, inconclusive, pass, skipped, in this order."""
-    return min((Verdict(v) for v in verdicts), key=_ORDER.index, default=Verdict.SKIPPED).value
+def _worst(verdicts: Iterable[str]) -> str:
+    return worst(Verdict(verdict) for verdict in verdicts).value
 
 
 def item(nodeid: str, outcome: Outcome) -> dict[str, Any]:
@@ -81,7 +79,7 @@ def document(
     names = sorted({i["model"] for i in ordered} | {model for model, _ in done})
     return {
         "schema_version": SCHEMA_VERSION,
-        "verdict": worst(i["verdict"] for i in ordered),
+        "verdict": _worst(i["verdict"] for i in ordered),
         "environment": plain(environment),
         "run": plain(run),
         "models": [
@@ -104,10 +102,10 @@ def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -
     return {
         "model": model,
         "engine": engine,
-        "verdict": worst(i["verdict"] for i in items),
+        "verdict": _worst(i["verdict"] for i in items),
         "numerics": numerics[0] if numerics else None,
         "checks": {
-            check: worst(i["verdict"] for i in items if i["check"] == check)
+            check: _worst(i["verdict"] for i in items if i["check"] == check)
             for check in dict.fromkeys(i["check"] for i in items)
         },
         "cached": facts.get("cached"),
@@ -240,7 +238,7 @@ def _model(
     name: str, items: Sequence[Mapping[str, Any]], evaluations: Sequence[Evaluation], root: Path
 ) -> dict[str, Any]:
     own = [i for i in items if i["model"] == name]
-    found: dict[str, Any] = {"name": name, "verdict": worst(i["verdict"] for i in own)}
+    found: dict[str, Any] = {"name": name, "verdict": _worst(i["verdict"] for i in own)}
     asked = {i["engine"] for i in own if i["engine"] is not None} | {e.engine for e in evaluations}
     found["engines"] = sorted(asked)
     if not evaluations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,12 @@ class Line:
 def summary(document: Mapping[str, Any]) -> Iterator[Line]:
     """Lines of the summary: regressions first, then what is inconclusive, then one line an engine."""
     items = document["items"]
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[tuple[str, str | None, str]] = set()
     for verdict in (*_ALARMING, "inconclusive"):
         for item in items:
-            # One broken data set breaks every item in the same way: it is told once.
-            same = (item["model"], item["engine"], item["message"])
+            # One broken data set breaks every item of every engine in the same way: it is told once.
+            engine = item["engine"] if verdict != "error" else None
+            same = (item["model"], engine, item["message"])
             if item["verdict"] != verdict or same in seen:
                 continue
             seen.add(same)
@@ -61,15 +62,20 @@ def _engine(engine: Mapping[str, Any]) -> str:
             f"({flips['broken']} broken, {flips['fixed']} fixed)"
         )
     elif engine["outputs"]:
-        errors = [row["max_abs"] for row in engine["outputs"]]
-        known = [error for error in errors if error is not None]
-        largest = f"{max(known):.3g}" if len(known) == len(errors) else "not a number or infinite"
-        parts.append(f"largest output error {largest}")
+        parts.append(_output_error(engine["outputs"]))
     numerics = f" {engine['numerics']}" if engine["numerics"] else ""
     rest = (engine["lowered"] or {}).get("rest")
     how = f" (rest {rest})" if rest else ""
     detail = f": {', '.join(part for part in parts if part)}" if parts else ""
     return f"{engine['verdict'].upper():<12} {engine['model']}[{engine['engine']}]{how}{numerics}{detail}"
+
+
+def _output_error(rows: Sequence[Mapping[str, Any]]) -> str:
+    bad = sum(row["nan"] + row["inf"] for row in rows)
+    if bad:
+        return f"{bad} of {sum(row['elements'] for row in rows)} output values NaN or infinite"
+    errors = [row["max_abs"] for row in rows if row["max_abs"] is not None]
+    return f"largest output error {max(errors):.3g}" if errors else "no output error known"
 
 
 def _worst_class(classes: list[Mapping[str, Any]]) -> str:

@@ -1,0 +1,277 @@
+"""Suites written in Python."""
+
+from __future__ import annotations
+
+import pytest
+import suite_models
+
+
+@pytest.fixture
+def python(suite):
+    """Writes a test file beside the suite and runs it alone."""
+
+    def write_and_run(text: str, *arguments: str, **given) -> pytest.RunResult:
+        suite.pytester.makepyfile(test_it=text)
+        return suite.run(*(arguments or ["--trt-engine=fp16"]), "test_it.py", **given)
+
+    return write_and_run
+
+
+def test_all_checks_of_the_suite_beside_the_test(suite, python):
+    result = python(
+        """
+        def test_model(trt_check):
+            built = trt_check.build()
+            assert built.verdict == "pass"
+            assert trt_check.outputs().measured["outputs"][0]["name"] == "scores"
+            assert trt_check.accuracy().measured["after"] > 0.9
+            assert trt_check.recall(drop=0.02).measured["classes"][0]["margin"] == 0.02
+            precision = trt_check.precision(drop=0.02, classes={"dim": 0.5})
+            assert [row["margin"] for row in precision.measured["classes"]] == [0.02, 0.02, 0.5, 0.02]
+            before, after = trt_check.confusion()
+            assert before.matrix.sum() == after.matrix.sum() == 240
+        """,
+        "--trt-engine=fp16,int8",
+    )
+    result.assert_outcomes(passed=2)
+    assert [i["nodeid"] for i in suite.report()["items"]] == ["test_it.py::test_model[fp16]"] * 5 + [
+        "test_it.py::test_model[int8]"
+    ] * 5
+    assert suite.item("fp16", "recall")["classes"][0]["margin"] == 0.02
+
+
+def test_without_engines_it_is_skipped_with_what_to_type(suite, python):
+    result = python("def test_model(trt_check):\n    trt_check.recall()", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED *no engine asked for; type: pytest --trt-engine=fp32,fp16,int8"])
+
+
+def test_a_case_of_ones_own_with_arrays(suite, python):
+    result = python(
+        """
+        import numpy as np
+        import pytest
+        import trtcheck
+
+        @pytest.fixture
+        def trt_case():
+            stored = np.load("eval.npz")
+            return trtcheck.Case(
+                name="mine", onnx="model.onnx", data=(stored["images"], stored["labels"]),
+                calibration=stored["images"][:50], classes=["a", "b", "c", "d"],
+                input=trtcheck.InputSpec(scale=1 / 255), gates=trtcheck.Gates(recall_drop=0.05),
+            )
+
+        def test_recall(trt_check, trt_case):
+            outcome = trt_check.recall()
+            assert isinstance(outcome, trtcheck.Outcome)
+            assert outcome.verdict is trtcheck.Verdict.PASS
+            assert [row["margin"] for row in outcome.measured["classes"]] == [0.05] * 4
+        """,
+        "--trt-engine=fp16,int8",
+    )
+    result.assert_outcomes(passed=2)
+    assert suite.report()["models"][0]["classes"] == ["a", "b", "c", "d"]
+
+
+def test_a_regression_fails_the_test_with_the_verdict_and_no_traceback(suite, python):
+    suite.model(suite_models.overflowing())
+    result = python("def test_model(trt_check):\n    trt_check.recall(drop=0.01)")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["tiny*fp16* recall (emulated): recall of 'left' fell from 1.000 to .000 *"])
+    result.stdout.no_fnmatch_line("*def test_model*")
+    assert suite.verdicts() == {"fp16 recall": "fail"}
+
+
+def test_marks_change_the_gates_and_the_closest_counts(suite, python):
+    result = python(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.trtcheck(recall_drop=0.3, accuracy_drop=0.4)
+
+        @pytest.mark.trtcheck(recall_drop=0.1)
+        def test_model(trt_check):
+            assert trt_check.case.gates.recall_drop == 0.1
+            assert trt_check.accuracy().measured["margin"] == 0.4
+            assert trt_check.recall().measured["classes"][0]["margin"] == 0.1
+            assert trt_check.recall(drop=0.2).measured["classes"][0]["margin"] == 0.2
+        """,
+        "--trt-engine=fp16", "--strict-markers",
+    )  # fmt: skip
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("mark", "what"),
+    [
+        ("recal_drop=0.1", "@pytest.mark.trtcheck: unknown key recal_drop"),
+        ("recall_drop=2", "@pytest.mark.trtcheck: recall_drop has a wrong value"),
+        ("0.1", "@pytest.mark.trtcheck takes keywords only"),
+    ],
+)
+def test_a_mark_that_is_no_gate_is_an_error(suite, python, mark, what):
+    result = python(
+        f"""
+        import pytest
+
+        @pytest.mark.trtcheck({mark})
+        def test_model(trt_check):
+            trt_check.recall()
+        """
+    )
+    result.assert_outcomes(errors=1)
+    assert what in result.stdout.str()
+
+
+@pytest.mark.parametrize("value", ["'1%'", "1.5", "-0.1", "float('nan')", "True"])
+def test_a_limit_that_is_no_share_is_an_error(suite, python, value):
+    result = python(f"def test_model(trt_check):\n    trt_check.recall(drop={value})")
+    result.assert_outcomes(failed=1)
+    assert "recall_drop" in result.stdout.str()
+    assert "a number from 0 to 1" in result.stdout.str()
+
+
+def test_an_unknown_limit_of_outputs_is_an_error(suite, python):
+    result = python("def test_model(trt_check):\n    trt_check.outputs(maxabs=0.1)")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["trt_check.outputs(): unknown key maxabs", "*try: * did you mean max_abs?"])
+
+
+def test_a_class_that_is_not_there_is_an_error(suite, python):
+    result = python("def test_model(trt_check):\n    trt_check.recall(classes={'shirt': 0.1})")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*gates name a class that is not there: shirt*", "*left, right, dim, bright*"]
+    )
+
+
+def test_limits_of_outputs(suite, python):
+    result = python("def test_model(trt_check):\n    trt_check.outputs(max_abs=1e-9)")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*max_abs of output 'scores' is *limit 1e-09*"])
+
+
+def test_the_mark_says_which_model_of_several(suite, python):
+    path = suite.path / "trtcheck.toml"
+    path.write_text(path.read_text() + path.read_text().replace("tiny", "second"))
+    text = """
+        import pytest
+
+        {mark}
+        def test_model(trt_check):
+            trt_check.recall()
+    """
+    python(text.format(mark="@pytest.mark.trtcheck(model='second')")).assert_outcomes(passed=1)
+    assert suite.report()["items"][0]["model"] == "second"
+    for mark in ("", "@pytest.mark.trtcheck(model='third')"):
+        result = python(text.format(mark=mark))
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["*which model is meant*", "*one of: tiny, second"])
+
+
+def test_no_suite_and_no_case_says_what_to_do(suite, python):
+    (suite.path / "trtcheck.toml").unlink()
+    result = python("def test_model(trt_check):\n    trt_check.recall()")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*there is no trtcheck.toml beside test_it.py*"])
+
+
+def test_a_bad_suite_beside_the_test_is_its_error(suite, python):
+    suite.toml(bacth=3)
+    result = python("def test_model(trt_check):\n    trt_check.recall()")
+    result.assert_outcomes(errors=1)
+    assert result.stdout.str().count("unknown key models.tiny.bacth") == 1
+
+
+def test_engine_and_reference(suite, python):
+    result = python(
+        """
+        def test_engine(trt_engine, trt_precision):
+            assert trt_engine.path.is_file()
+            assert trt_engine.numerics == "emulated"
+            assert trt_precision.name == "fp16"
+
+        def test_reference(ort_baseline):
+            assert ort_baseline.confusion.accuracy > 0.9
+            assert ort_baseline.classes == ("left", "right", "dim", "bright")
+            assert len(ort_baseline.predicted) == 240
+        """
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_the_reference_needs_no_engine(suite, python):
+    python(
+        "def test_reference(ort_baseline):\n    assert ort_baseline.confusion.accuracy > 0.9", "-q"
+    ).assert_outcomes(passed=1)
+
+
+def test_an_engine_that_cannot_be_built_is_an_error_in_words(suite, python):
+    suite.toml(calibration=None)
+    result = python(
+        "def test_engine(trt_engine):\n    pass\n\ndef test_recall(trt_check):\n    trt_check.recall()\n"
+        "def test_confusion(trt_check):\n    trt_check.confusion()",
+        "--trt-engine=int8",
+    )
+    result.assert_outcomes(errors=1, failed=2)
+    assert "INT8 needs calibration data" in suite.item("int8", "build")["message"]
+    assert {i["verdict"] for i in suite.report()["items"]} == {"error"}
+
+
+def test_data_that_cannot_be_used_are_an_error_of_the_reference_too(suite, python):
+    suite.data(**(suite_models.arrays() | {"labels": [9] * 240}))
+    result = python("def test_reference(ort_baseline):\n    pass", "-q")
+    result.assert_outcomes(errors=1)
+    assert "labels[0] is out of range" in result.stdout.str()
+
+
+def test_two_tests_of_one_check_are_two_items(suite, python):
+    suite.data("calibration.npz", images=(suite_models.images(64)[0] * 0.6).astype("uint8"))
+    result = python(
+        """
+        def test_strict(trt_check):
+            trt_check.recall(drop=0.01)
+
+        def test_lenient(trt_check):
+            trt_check.recall(drop=0.99)
+        """,
+        "--trt-engine=int8",
+    )
+    assert result.parseoutcomes() == {"failed": 1, "inconclusive": 1}
+    assert [i["verdict"] for i in suite.report()["items"]] == ["inconclusive", "fail"]
+    assert suite.report()["engines"][0]["checks"] == {"recall": "fail"}
+
+
+def test_an_inconclusive_check_is_no_failure_and_shown_as_such(suite, python):
+    suite.data(**suite_models.arrays(8))
+    result = python(
+        "def test_model(trt_check):\n    assert trt_check.recall().verdict == 'inconclusive'",
+        "--trt-engine=fp16",
+        "-v",
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*INCONCLUSIVE*"])
+
+
+def test_a_test_that_fails_for_its_own_reason_keeps_its_traceback(suite, python):
+    result = python("def test_model(trt_check):\n    trt_check.recall()\n    assert 1 == 2")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([">*assert 1 == 2"])
+    assert suite.verdicts() == {"fp16 recall": "pass"}
+
+
+def test_workers_and_fixtures_of_other_scopes(suite, python):
+    result = python(
+        """
+        import pytest
+
+        class TestModel:
+            @pytest.mark.parametrize("drop", [0.01, 0.02])
+            def test_recall(self, trt_check, drop):
+                assert trt_check.recall(drop=drop).measured["classes"][0]["margin"] == drop
+        """,
+        "--trt-engine=fp16,int8", "-n2", plugins=["xdist"], process=True,
+    )  # fmt: skip
+    result.assert_outcomes(passed=4)
+    assert len(suite.report()["items"]) == 4

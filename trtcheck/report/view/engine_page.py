@@ -1,0 +1,105 @@
+"""The page of one engine: its verdicts, and all that was measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from trtcheck.report.view import facts, judged, measured
+from trtcheck.report.view.facts import Fact
+from trtcheck.report.view.findings import Finding, findings
+from trtcheck.report.view.formats import shown_engine
+from trtcheck.report.view.links import page_names
+from trtcheck.report.view.matrices import Matrix, matrices
+from trtcheck.report.view.records import Pair, Record, own_items, pair, worst_first
+from trtcheck.report.view.sentences import engine_headline
+from trtcheck.report.view.statuses import STATUSES, Status
+from trtcheck.report.view.tables import Table
+
+
+@dataclass(frozen=True)
+class EngineView:
+    """The page of one engine; what was not measured is empty or None."""
+
+    page: str
+    model: str
+    engine: str
+    status: Status
+    headline: str
+    numerics: str | None
+    facts: tuple[Fact, ...]
+    overflow: str | None
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    classes: tuple[Table, ...]
+    accuracy: tuple[Table, ...]
+    matrices: tuple[Matrix, ...]
+    confusions: Table | None
+    flips: tuple[Fact, ...]
+    flipped: Table | None
+    outputs: Table | None
+    agreement: tuple[Fact, ...]
+    lowered: tuple[Fact, ...]
+    kept: Table | None
+    baseline: tuple[Fact, ...]
+    compared: tuple[Table, ...]
+
+
+def engines(document: Record) -> tuple[EngineView, ...]:
+    """The pages of the engines of *document*."""
+    pages = page_names(document)
+    return tuple(_engine(engine, own_items(document, engine), pages) for engine in document["engines"])
+
+
+def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) -> EngineView:
+    ordered = worst_first(items)
+    # What several checks have in common is said once.
+    told = Counter(note for item in ordered for note in item["notes"])
+    drawn = matrices(engine)
+    return EngineView(
+        page=pages[pair(engine)],
+        model=engine["model"],
+        engine=shown_engine(engine["engine"]),
+        status=STATUSES[engine["verdict"]],
+        headline=engine_headline(engine, ordered),
+        numerics=engine["numerics"],
+        facts=facts.of_engine(engine),
+        overflow=engine["overflow"],
+        problems=tuple(engine["problems"]),
+        notes=tuple(note for note in engine["notes"] if told[note] != 1),
+        findings=tuple(
+            replace(finding, notes=tuple(note for note in finding.notes if told[note] == 1))
+            for finding in findings(ordered, pages)
+        ),
+        classes=_class_tables(ordered, engine),
+        accuracy=_accuracy_tables(ordered, engine),
+        matrices=drawn,
+        confusions=measured.confusions_table(engine, beside_matrix=bool(drawn)),
+        flips=facts.of_flips(engine),
+        flipped=measured.flips_table(engine),
+        outputs=measured.outputs_table(engine, ordered),
+        agreement=facts.of_agreement(engine["agreement"]),
+        lowered=facts.of_build(engine),
+        kept=measured.kept_table(engine),
+        baseline=facts.of_baseline(engine["baseline"]),
+        compared=judged.baseline_tables(ordered),
+    )
+
+
+def _class_tables(items: Sequence[Record], engine: Record) -> tuple[Table, ...]:
+    """Recall and precision of every class; without a check's verdicts the plain figures."""
+    tables: list[Table] = []
+    for check in judged.PER_CLASS:
+        found = judged.class_tables(items, check)
+        if not found and engine["classes"]:
+            found = (measured.class_table(engine["classes"], check),)
+        tables += found
+    return tuple(tables)
+
+
+def _accuracy_tables(items: Sequence[Record], engine: Record) -> tuple[Table, ...]:
+    accuracy = judged.accuracy_table(items)
+    averages = measured.averages_table(engine, with_accuracy=accuracy is None)
+    return tuple(table for table in (accuracy, averages) if table is not None)

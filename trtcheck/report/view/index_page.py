@@ -1,0 +1,140 @@
+"""The first page: every model and engine, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trtcheck.report.view import facts, formats
+from trtcheck.report.view.facts import Fact
+from trtcheck.report.view.findings import Finding, findings
+from trtcheck.report.view.links import check_anchor, page_names
+from trtcheck.report.view.records import CHECKS, Pair, Record, fall, own_items, pair, worst_first
+from trtcheck.report.view.sentences import headline, summary
+from trtcheck.report.view.statuses import STATUSES, Status
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A check's verdict in the table of all engines, with the place where it is explained."""
+
+    status: Status
+    href: str
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """One engine in the table of all engines; *drop* is its largest fall of a class's recall in points."""
+
+    engine: str
+    page: str
+    status: Status
+    cells: tuple[Cell | None, ...]
+    numerics: str | None
+    before: str | None
+    after: str | None
+    drop: str | None
+    dropped: str | None
+    flips: str | None
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """A model: its verdict, its engines (worst first) and what it was tested with."""
+
+    anchor: str
+    name: str
+    status: Status
+    rows: tuple[EngineRow, ...]
+    facts: tuple[Fact, ...]
+    gates: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class IndexView:
+    """The first page."""
+
+    headline: str
+    status: Status
+    summary: str
+    checks: tuple[str, ...]
+    models: tuple[ModelView, ...]
+    problems: tuple[Finding, ...]
+    unsure: tuple[Finding, ...]
+    skipped: tuple[Finding, ...]
+    environment: tuple[Fact, ...]
+    run: tuple[Fact, ...]
+
+
+def index(document: Record) -> IndexView:
+    """The first page of *document*."""
+    items = worst_first(document["items"])
+    pages = page_names(document)
+    models = sorted(document["models"], key=lambda model: (STATUSES[model["verdict"]].rank, model["name"]))
+
+    def found(*verdicts: str) -> tuple[Finding, ...]:
+        return findings([item for item in items if item["verdict"] in verdicts], pages)
+
+    return IndexView(
+        headline=headline(document),
+        status=STATUSES[document["verdict"]],
+        summary=summary(document),
+        checks=CHECKS,
+        models=tuple(
+            _model(model, f"model-{number}", document, pages) for number, model in enumerate(models, start=1)
+        ),
+        problems=found("error", "fail"),
+        unsure=found("inconclusive"),
+        skipped=found("skipped"),
+        environment=facts.of_environment(document["environment"] or {}),
+        run=facts.of_run(document["run"] or {}),
+    )
+
+
+def _model(model: Record, anchor: str, document: Record, pages: Mapping[Pair, str]) -> ModelView:
+    rows = [
+        _engine_row(engine, own_items(document, engine), pages[pair(engine)])
+        for engine in document["engines"]
+        if engine["model"] == model["name"]
+    ]
+    return ModelView(
+        anchor=anchor,
+        name=model["name"],
+        status=STATUSES[model["verdict"]],
+        rows=tuple(sorted(rows, key=lambda row: (row.status.rank, row.engine))),
+        facts=facts.of_model(model),
+        gates=facts.of_gates(model["gates"] or {}),
+    )
+
+
+def _engine_row(engine: Record, items: Sequence[Record], page: str) -> EngineRow:
+    def cell(check: str) -> Cell | None:
+        found = [STATUSES[item["verdict"]] for item in items if item["check"] == check]
+        return Cell(min(found, key=lambda s: s.rank), f"{page}#{check_anchor(check)}") if found else None
+
+    accuracy, flips = engine["accuracy"] or {}, engine["flips"]
+    drop, dropped = _largest_fall(engine["classes"])
+    return EngineRow(
+        engine=formats.shown_engine(engine["engine"]),
+        page=page,
+        status=STATUSES[engine["verdict"]],
+        cells=tuple(cell(check) for check in CHECKS),
+        numerics=engine["numerics"],
+        before=formats.share(accuracy.get("before")),
+        after=formats.share(accuracy.get("after")),
+        drop=formats.points(drop),
+        dropped=dropped if drop is not None and drop > 0 else None,
+        flips=None
+        if flips is None
+        else f"{formats.grouped(flips['total'])} of {formats.grouped(engine['images'])}",
+    )
+
+
+def _largest_fall(classes: Sequence[Record]) -> tuple[float | None, str | None]:
+    """The largest fall of a class's recall, as a fraction, and that class."""
+    found = [
+        (lost, row["name"])
+        for row in classes
+        if (lost := fall(row["before"]["recall"], row["after"]["recall"])) is not None
+    ]
+    return max(found, key=lambda fallen: fallen[0], default=(None, None))

@@ -1,0 +1,40 @@
+"""Where links lead: the file names of the pages and the ids of places on them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+
+from trtcheck.report.view.records import Pair, Record, pair
+
+
+def page_names(document: Record) -> dict[Pair, str]:
+    """File name of every engine's page by model and engine: unique, only ``a-z``, ``0-9`` and ``-``."""
+    names: dict[Pair, str] = {}
+    taken: set[str] = set()
+    for engine in document["engines"]:
+        # Single hyphens inside the parts and a double one between them keep a-b + c from a + b-c.
+        stem = "--".join(_page_part(engine[part]) for part in ("model", "engine"))
+        name = next(name for n in itertools.count(1) if (name := numbered(stem, n)) not in taken)
+        taken.add(name)
+        names[pair(engine)] = f"{name}.html"
+    return names
+
+
+def _page_part(name: str) -> str:
+    clean = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-")
+    if clean == name:
+        return clean
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{clean}-{digest}" if clean else digest
+
+
+def numbered(name: str, number: int) -> str:
+    """*name* for the first of several, ``name-2`` for the second."""
+    return name if number == 1 else f"{name}-{number}"
+
+
+def check_anchor(check: str, number: int = 1) -> str:
+    """Id of the finding of the first or a later item of one *check* on its engine's page."""
+    return numbered(f"check-{check}", number)
