@@ -22,7 +22,8 @@ def demo(session: nox.Session) -> None:
 def engines(session: nox.Session, precision: str) -> None:
     """The demo suite at one precision: ``nox -s "engines(precision='int8')"``."""
     session.install(".[cpu]")
-    session.run("pytest", DEMO, f"--trt-engine={precision}", f"--trt-report=reports/{precision}", *session.posargs)
+    report = f"--trt-report=reports/{precision}"
+    session.run("pytest", DEMO, f"--trt-engine={precision}", report, *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])

@@ -27,7 +27,14 @@ GATES = Gates(top_k_accuracy_drop=0.01)
 TRUTH = np.where(np.arange(600) < 590, np.arange(600) % 3, -1)
 REFERENCE = np.where(np.arange(600) < 9, (TRUTH + 1) % 3, np.maximum(TRUTH, 0))
 CANDIDATE = np.where(np.arange(600) % 10 == 0, (REFERENCE + 1) % 3, REFERENCE)
-RUN = {"started": "2024-01-02T03:04:05+00:00", "seconds": 1.5, "version": "1", "command": "", "workers": 0}
+RUN = {
+    "started": "2024-01-02T03:04:05+00:00",
+    "seconds": 1.5,
+    "version": "1",
+    "command": "",
+    "workers": 0,
+    "exitstatus": 0,
+}
 
 
 def facts(root: Path, **changed: Any) -> dict[str, Any]:

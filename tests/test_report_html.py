@@ -448,6 +448,7 @@ def document(
             "seconds": 42.5,
             "version": "0.1.0",
             "workers": 2,
+            "exitstatus": 1,
             "command": ["examples", "--trt-engine=fp32,fp16,int8"],
         },
         "models": found + (models or []),

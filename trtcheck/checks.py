@@ -94,7 +94,7 @@ def outputs(evaluation: Evaluation, gates: Gates) -> Outcome:
     failures += _beyond_limits(evaluation, gates)
     if not any(drift.elements for drift in evaluation.outputs) and not evaluation.problems:
         failures.append("no output was compared")
-    agreement = _agreement(evaluation)
+    agreement = agreement_row(evaluation)
     if failures:
         message = "; ".join(failures)
     else:
@@ -149,7 +149,8 @@ def drift_row(drift: Any) -> dict[str, Any]:
     return {**counts, **{name: finite(getattr(drift, name)) for name in figures}}
 
 
-def _agreement(evaluation: Evaluation) -> dict[str, Any] | None:
+def agreement_row(evaluation: Evaluation) -> dict[str, Any] | None:
+    """How far engine and reference agree, JSON-ready; None without class scores."""
     scores = evaluation.scores
     if scores is None:
         return None
@@ -168,9 +169,11 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
     result = judge.accuracy(
         labels.truth, labels.reference, labels.candidate, drop=gates.accuracy_drop, alpha=gates.alpha
     )
+    # Where top-k is only reported, what it could have seen is stated for the margin of accuracy.
+    top_k_drop = gates.accuracy_drop if gates.top_k_accuracy_drop is None else gates.top_k_accuracy_drop
     top_k = judge.top_k_accuracy(
         labels.reference_top_k[labels.counted], labels.candidate_top_k[labels.counted],
-        drop=1.0 if gates.top_k_accuracy_drop is None else gates.top_k_accuracy_drop, alpha=gates.alpha,
+        drop=top_k_drop, alpha=gates.alpha,
     )  # fmt: skip
     verdict, messages = result.verdict, [_accuracy_message("accuracy", result)]
     if gates.top_k_accuracy_drop is not None:
@@ -267,6 +270,8 @@ def _with_baseline(
         notes = (*notes, UNPAIRED)
     verdict, message, measured = against(baseline)
     message = f"against the approved baseline: {message}"
+    if verdict is Verdict.FAIL and outcome.verdict is not Verdict.FAIL:
+        message = _with_overflow(message, evaluation)
     both = f"{message}; {outcome.message}" if verdict is Verdict.FAIL else f"{outcome.message}; {message}"
     return replace(
         outcome, notes=notes, verdict=worst((outcome.verdict, verdict)), message=both,
@@ -299,13 +304,17 @@ def _outcome(
 ) -> Outcome:
     numerics = Numerics(evaluation.record["numerics"])
     named = evaluation.record["precision"]
-    if verdict is Verdict.FAIL and evaluation.overflow is not None:
-        message = f"{message}; {evaluation.overflow}"
+    if verdict is Verdict.FAIL:
+        message = _with_overflow(message, evaluation)
     return Outcome(
         model=evaluation.model, engine=evaluation.engine, check=check, verdict=verdict, message=message,
         numerics=numerics, measured=measured,
         notes=numerics_note(numerics, Precision(named) if named else None),
     )  # fmt: skip
+
+
+def _with_overflow(message: str, evaluation: Evaluation) -> str:
+    return message if evaluation.overflow is None else f"{message}; {evaluation.overflow}"
 
 
 def class_row(row: ClassVerdict) -> dict[str, Any]:

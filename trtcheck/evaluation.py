@@ -256,6 +256,7 @@ def stream(
         problems = found | problems  # one sentence an output: the first batch's
         for name in old.keys() & new.keys() - found.keys():
             if old[name].dtype.kind in "OUS":
+                problems = different_text(name, old[name], new[name], batch.start) | problems
                 continue
             part = OutputDrift.of(name, old[name], new[name], batch.start)
             drifts[name] = drifts[name] + part if name in drifts else part
@@ -334,6 +335,17 @@ def compare_shapes(old: Outputs, new: Outputs) -> dict[str, str]:
         elif _kind(a.dtype) != _kind(b.dtype):
             found[name] = f"output '{name}' has type {b.dtype} where the reference has {a.dtype}"
     return found
+
+
+def different_text(name: str, old: np.ndarray, new: np.ndarray, start: int) -> dict[str, str]:
+    """A sentence on the first image whose text differs, by output name; empty where none does."""
+    rows = np.flatnonzero((old != new).reshape(len(old), -1).any(axis=1))
+    if not rows.size:
+        return {}
+    row = int(rows[0])
+    return {
+        name: f"output '{name}' is {new[row]!s} in image {start + row} where the reference has {old[row]!s}"
+    }
 
 
 def _kind(dtype: np.dtype) -> str:

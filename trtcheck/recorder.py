@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import metadata
+from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,6 +57,8 @@ class Recorder:
             self._write(self._document)
         except (TrtcheckError, OSError) as error:
             self._said.append(f"the report could not be written: {error}")
+        except Exception:  # noqa: BLE001  a hook outside the run phase never raises
+            self._said.append(f"the report could not be written; please report this:\n{format_exc()}")
 
     def _evaluations(self) -> list[Evaluation]:
         """What was evaluated in this session, by whichever worker."""
@@ -99,6 +103,7 @@ class Recorder:
             environment=environment,
             run={
                 "started": self._started.isoformat(timespec="seconds"),
+                "version": metadata.version("pytest-trtcheck"),
                 "seconds": round((datetime.now(UTC) - self._started).total_seconds(), 3),
                 "command": " ".join(self._config.invocation_params.args),
                 "workers": int(getattr(self._config.option, "numprocesses", None) or 0),

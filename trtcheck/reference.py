@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -102,10 +103,17 @@ class LiveReference:
             return False
         if any(value.dtype.kind in "OV" for value in outputs.values()):
             return False
-        for k, (name, value) in enumerate(outputs.items()):
-            self._arrays[name] = np.lib.format.open_memmap(
-                folder / f"{k}.npy", mode="w+", dtype=value.dtype, shape=(self._images, *value.shape[1:])
-            )
+        try:
+            for k, (name, value) in enumerate(outputs.items()):
+                path = folder / f"{k}.npy"
+                self._arrays[name] = np.lib.format.open_memmap(
+                    path, mode="w+", dtype=value.dtype, shape=(self._images, *value.shape[1:])
+                )
+                _reserve(path)
+        except OSError as error:
+            _log.warning("trtcheck: the reference's answers are not kept: %s", error)
+            self._arrays.clear()
+            return False
         return True
 
     def finished(self) -> list[str] | None:
@@ -115,6 +123,17 @@ class LiveReference:
         for array in self._arrays.values():
             array.flush()
         return list(self._arrays)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the file's blocks now: writing to a map of a file on a full disk would kill the process.
+
+    Raises:
+        OSError: There is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 @contextmanager

@@ -310,4 +310,3 @@ class OnnxRuntimeCpu:
             models.load(lowered), feeds, lambda model, batch: run_once(model, batch, self._threads)
         )
         return None if found is None else str(found)
-

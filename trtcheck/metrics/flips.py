@@ -75,7 +75,8 @@ class Flips:
         if not changed.size:
             return cls(images=len(truth))
         label, old, new = truth[changed], before[changed], after[changed]
-        p_old, p_new = probabilities(reference[changed]), probabilities(candidate[changed])
+        p_old = probabilities(reference[changed])
+        p_new = probabilities(candidate[changed], reference[changed])
         rows = np.arange(len(changed))
         confidence = np.where(old >= 0, p_old[rows, old], np.nan)
         own = np.where(new >= 0, p_new[rows, new], np.nan)

@@ -30,23 +30,32 @@ def answers(scores: np.ndarray) -> np.ndarray:
     return np.where(undefined, NO_ANSWER, best)
 
 
-def probabilities(scores: np.ndarray) -> np.ndarray:
-    """Rows as probabilities: kept where they already are (non-negative, sum 1), else their softmax.
+def are_probabilities(scores: np.ndarray) -> np.ndarray:
+    """Which rows of *scores* (N, C) are non-negative with sum 1; bool (N,)."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = scores.astype(np.float64).sum(axis=1)
+        return np.asarray((scores >= 0).all(axis=1) & (np.abs(total - 1) < _SUM_TOLERANCE))
+
+
+def probabilities(scores: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
+    """Rows as probabilities: kept where they already are, else their softmax.
 
     Args:
         scores: Class scores (N, C): logits, log-probabilities or probabilities.
+        like: The reference's scores (N, C), which decide what the rows of *scores* are: an engine's
+            probabilities may be too coarse to sum to 1. None lets the rows decide themselves.
 
     Returns:
         float64 (N, C); NaN rows stay NaN, a single +inf has all the mass.
     """
+    already = are_probabilities(scores if like is None else like)
     scores = scores.astype(np.float64)
     beyond = (scores == np.inf).any(axis=1, keepdims=True) & ~np.isnan(scores).any(axis=1, keepdims=True)
     scores = np.where(beyond, np.where(scores == np.inf, 0.0, -np.inf), scores)
     with np.errstate(invalid="ignore", over="ignore"):
-        already = (scores >= 0).all(axis=1) & (np.abs(scores.sum(axis=1) - 1) < _SUM_TOLERANCE)
         shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
         soft = shifted / shifted.sum(axis=1, keepdims=True)
-    return np.where(already[:, None], scores, soft)
+    return np.where((already & ~beyond[:, 0])[:, None], scores, soft)
 
 
 def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
@@ -96,7 +105,7 @@ class ScoreDrift:
         before, after = answers(reference), answers(candidate)
         # Images without an answer agree with nothing, not even with each other.
         same = (before == after) & (before != NO_ANSWER)
-        divergence = kl_divergence(probabilities(reference), probabilities(candidate))
+        divergence = kl_divergence(probabilities(reference), probabilities(candidate, reference))
         known = divergence[~np.isnan(divergence)]
         return cls(
             images=len(reference),

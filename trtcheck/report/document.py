@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck.case import Check, Outcome, Verdict, worst
-from trtcheck.checks import drift_row
+from trtcheck.checks import agreement_row, drift_row
 from trtcheck.metrics.confusion import Confusion
 from trtcheck.metrics.flips import Flip
 
@@ -124,7 +124,6 @@ _NOT_EVALUATED: Mapping[str, Any] = {
 
 def _evaluated(evaluation: Evaluation, root: Path) -> dict[str, Any]:
     record = evaluation.record
-    scores = evaluation.scores
     found = {
         **_NOT_EVALUATED,
         "precision": record["precision"],
@@ -135,12 +134,7 @@ def _evaluated(evaluation: Evaluation, root: Path) -> dict[str, Any]:
         "lowered": _relative(record["lowered"], root),
         "images": evaluation.images,
         "outputs": [drift_row(drift) for drift in evaluation.outputs],
-        "agreement": None
-        if scores is None
-        else {
-            "top1": scores.top1_agreement, "top_k": scores.top_k_agreement, "k": scores.k,
-            "kl_mean": scores.kl_mean, "kl_max": scores.kl_max,
-        },
+        "agreement": agreement_row(evaluation),
         "overflow": evaluation.overflow,
         "problems": list(evaluation.problems),
     }  # fmt: skip
