@@ -241,7 +241,7 @@ def test_a_pass_says_what_it_could_have_missed():
         "recall holds in 3 classes: no class fell; "
         f"a drop under {detectable * 100:.1f} points could have been missed in 'Shirt'"
     )
-    assert "new false positives in under" in checks.precision(same, GATES).message
+    assert "new false positives, under" in checks.precision(same, GATES).message
 
 
 def test_inconclusive_classes_and_empty_ones_are_named():

@@ -110,7 +110,7 @@ def test_mean_meets_the_channels_of_data_that_fit_as_they_are():
 
 
 def test_layout_that_cannot_be_told_is_refused():
-    text = message(integers(1, 32, 3, 3), (None, 3, None, None))
+    text = message(integers(1, 4, 3, 3), (None, 3, None, None))
     assert "fits the model's input 'x' in two layouts" in text
     assert 'set layout = "NHWC" or "NCHW"' in text
 
@@ -143,8 +143,22 @@ def test_shape_mismatch_names_array_layout_and_both_shapes():
 def test_wrongly_stated_layout_is_hinted_at():
     text = message(integers(2, 32, 32, 3), (None, 3, 32, 32), spec=InputSpec(layout="NCHW"))
     assert "found:    images: uint8[N, 32, 32, 3] (NCHW)" in text
-    assert 'check layout = "NCHW"' in text
+    assert 'layout = "NHWC" under [models.<name>.input] would fit' in text
     assert "unknown layout" in message(integers(2, 4, 4, 3), (None, 3, 4, 4), spec=InputSpec(layout="HWC"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "stated", "right"), [((3, 8, 9), "NHWC", "NCHW"), ((8, 9, 3), "NCHW", "NHWC")]
+)
+def test_a_wrongly_stated_layout_is_not_overruled_where_height_and_width_are_open(shape, stated, right):
+    text = message(integers(2, *shape), (None, 3, None, None), spec=InputSpec(layout=stated))
+    assert f'layout = "{right}" under [models.<name>.input] would fit' in text
+
+
+def test_images_of_another_size_are_not_blamed_on_the_layout():
+    text = message(integers(2, 8, 9, 3), (None, 3, 32, 32), spec=InputSpec(layout="NHWC"))
+    assert "size and channels that the model wants" in text
+    assert "layout =" not in text.splitlines()[-1]
 
 
 # Names

@@ -36,7 +36,7 @@ def test_an_expected_skip_stays_one(pytester: pytest.Pytester) -> None:
             pass
         """
     )
-    pytester.runpytest("--import-mode=importlib").assert_outcomes(skipped=1)
+    pytester.runpytest_subprocess().assert_outcomes(skipped=1)
 
 
 def test_every_listed_file_exists() -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from trtcheck import judge
 from trtcheck.baselines.schema import Baseline, finite
@@ -103,6 +104,8 @@ def outputs(evaluation: Evaluation, gates: Gates) -> Outcome:
             f"largest error {worst.max_abs:.3g} (output '{worst.name}', relative L2 {worst.relative_l2:.2g}, "
             f"cosine {worst.cosine:.6f})"
         )
+        if agreement is None and all(getattr(gates, name) is None for name in _LIMITS):
+            message += "; finite and of the right shape, no limit is set"
         if agreement is not None:
             message += f"; same answer on {fraction(agreement['top1'])} of {evaluation.images} images"
     return _outcome(
@@ -176,6 +179,12 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
         drop=top_k_drop, alpha=gates.alpha,
     )  # fmt: skip
     verdict, messages = result.verdict, [_accuracy_message("accuracy", result)]
+    if verdict is Verdict.PASS and _no_better_than_guessing(result, len(evaluation.classes), gates.alpha):
+        verdict = Verdict.INCONCLUSIVE
+        messages.append(
+            f"the reference itself is no better than guessing among {len(evaluation.classes)} classes: "
+            "check labels, the order of classes and the preprocessing (scale, mean, std)"
+        )
     if gates.top_k_accuracy_drop is not None:
         verdict = worst((verdict, top_k.verdict))
         messages.append(_accuracy_message(f"top-{evaluation.top_k} accuracy", top_k))
@@ -203,6 +212,34 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
 
     outcome = _outcome(evaluation, Check.ACCURACY, verdict, "; ".join(messages), measured)
     return _with_baseline(outcome, evaluation, find, against)
+
+
+def reference_notes(evaluation: Evaluation) -> tuple[str, ...]:
+    """What is suspicious about the reference's own answers: classes that it never gets right."""
+    names = evaluation.classes
+    matrix = evaluation.confusion()[0].matrix
+    never = [k for k in range(len(names)) if matrix[k].sum() and not matrix[k, k]]
+    if not never:
+        return ()
+    told = []
+    for k in never[:_SUSPECTS]:
+        instead = int(matrix[k].argmax())
+        answer = f"'{names[instead]}'" if instead < len(names) else "nothing"
+        told.append(f"'{names[k]}' ({matrix[k, instead]} of {matrix[k].sum()} answered {answer})")
+    more = f" and {len(never) - _SUSPECTS} more classes" if len(never) > _SUSPECTS else ""
+    return (
+        f"the reference itself is never right on {', '.join(told)}{more}: "
+        "check labels, the order of classes and the preprocessing (scale, mean, std)",
+    )
+
+
+_SUSPECTS = 3
+
+
+def _no_better_than_guessing(result: AccuracyVerdict, classes: int, alpha: float) -> bool:
+    """Whether the reference's accuracy is explained by drawing classes at random (exact binomial test)."""
+    right = round(result.before * result.images)
+    return bool(stats.binomtest(right, result.images, 1 / classes, "greater").pvalue > alpha)
 
 
 def recall(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:
@@ -306,10 +343,11 @@ def _outcome(
     named = evaluation.record["precision"]
     if verdict is Verdict.FAIL:
         message = _with_overflow(message, evaluation)
+    suspicions = () if check is Check.OUTPUTS else reference_notes(evaluation)
     return Outcome(
         model=evaluation.model, engine=evaluation.engine, check=check, verdict=verdict, message=message,
         numerics=numerics, measured=measured,
-        notes=numerics_note(numerics, Precision(named) if named else None),
+        notes=(*numerics_note(numerics, Precision(named) if named else None), *suspicions),
     )  # fmt: skip
 
 
@@ -348,8 +386,8 @@ def _classes_message(check: Check, result: ClassesVerdict) -> str:
     if failed:
         told = "; ".join(_class_message(check, row) for row in failed[:_TOLD])
         more = failed[_TOLD:]
-        return f"{told}; also of {listed((row.name for row in more), _TOLD)}" if more else told
-    unsure = result.named(Verdict.INCONCLUSIVE)
+        told += f"; also of {listed((row.name for row in more), _TOLD)}" if more else ""
+        return "; ".join(filter(None, [told, _unsure(result)]))
     empty = result.named(Verdict.SKIPPED)
     passed = result.named(Verdict.PASS)
     parts = []
@@ -359,24 +397,35 @@ def _classes_message(check: Check, result: ClassesVerdict) -> str:
         largest = f"largest drop {points(worst.drop)} ('{worst.name}')" if fell else "no class fell"
         parts.append(f"{check.value} holds in {len(passed)} classes: {largest}")
         parts.append(_missed(check, passed))
-    if unsure:
-        lowest = [row for row in unsure if row.drop is not None and row.drop > 0]
-        drops = ", ".join(f"'{row.name}' {points(row.drop)} of {row.support}" for row in lowest[:3])
-        parts.append(
-            f"too few images to tell for {listed(row.name for row in unsure)}"
-            + (f" (observed drops: {drops} images)" if drops else "")
-        )
+    if unsure := _unsure(result):
+        parts.append(unsure)
     if empty:
         parts.append(f"no images of {listed(row.name for row in empty)}")
+    return "; ".join(parts)
+
+
+def _unsure(result: ClassesVerdict) -> str:
+    """The inconclusive classes, and why they are."""
+    unsure = result.named(Verdict.INCONCLUSIVE)
+    never = [row for row in unsure if row.before == 0]
+    few = [row for row in unsure if row.before != 0]
+    parts = []
+    if few:
+        fell = [row for row in few if row.drop is not None and row.drop > 0]
+        drops = ", ".join(f"'{row.name}' {points(row.drop)} of {row.support}" for row in fell[:3])
+        observed = f" (observed drops: {drops} images)" if drops else ""
+        parts.append(f"too few images to tell for {listed(row.name for row in few)}{observed}")
+    if never:
+        parts.append(f"nothing to lose in {listed(row.name for row in never)}, never right before")
     return "; ".join(parts)
 
 
 def _missed(check: Check, rows: Sequence[ClassVerdict]) -> str:
     """What the pass could have missed in the class that sees least."""
     blindest = max(rows, key=lambda row: row.detectable or 1.0)
-    what = "a drop" if check is Check.RECALL else "new false positives in"
-    unit = "" if check is Check.RECALL else " of the other images"
-    return f"{what} under {points(blindest.detectable)}{unit} could have been missed in '{blindest.name}'"
+    seen = points(blindest.detectable)
+    what = f"a drop under {seen}" if check is Check.RECALL else f"new false positives, under {seen},"
+    return f"{what} could have been missed in '{blindest.name}'"
 
 
 def _class_message(check: Check, row: ClassVerdict) -> str:

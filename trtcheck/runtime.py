@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import Precision
+from trtcheck.case import Precision, Verdict
 from trtcheck.errors import OptionError, TrtcheckError
 from trtcheck.settings import HOW_TO_ASK, Settings, cache_folder, read_settings
 
@@ -166,8 +166,9 @@ def add_outcome(item: pytest.Item, outcome: Outcome) -> None:
     }
     facts = {"verdict": outcome.verdict.value, "numerics": outcome.numerics and outcome.numerics.value}
     item.user_properties += [(f"{prefix}.{name}", value) for name, value in {**facts, **figures}.items()]
-    lines = [f"{outcome.verdict.value}: {outcome.message}", *(f"note: {note}" for note in outcome.notes)]
-    item.add_report_section("call", f"trtcheck {outcome.check.value}", "\n".join(lines))
+    if outcome.verdict not in (Verdict.FAIL, Verdict.ERROR):  # those tell it as their failure
+        lines = [f"{outcome.verdict.value}: {outcome.message}", *(f"note: {note}" for note in outcome.notes)]
+        item.add_report_section("call", f"trtcheck {outcome.check.value}", "\n".join(lines))
 
 
 def records_of(
@@ -175,8 +176,6 @@ def records_of(
 ) -> list[dict[str, Any]]:
     """Records of the checks that *item* made in this phase, or of the one it could not make."""
     from dataclasses import replace
-
-    from trtcheck.case import Verdict
 
     # What fixtures record while a test is set up belongs to its call, unless there will be none.
     if report.when == "teardown" or (report.when == "setup" and report.passed):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from trtcheck.case import InputSpec
@@ -35,6 +37,16 @@ def _fits(view: np.ndarray, dims: Shape) -> bool:
     )
 
 
+def _fits_as_image(arranged: Arranged, dims: Shape) -> bool:
+    """Whether the view fits, and its channels are not laid on an open axis beside one made for channels."""
+    view, axis = arranged
+    if axis is None or len(dims) != 4:
+        return _fits(view, dims)
+    other = dims[4 - axis]
+    misplaced = dims[axis] is None and other in _USUAL_CHANNELS and view.shape[axis] not in _USUAL_CHANNELS
+    return _fits(view, dims) and not misplaced
+
+
 def _own_channel_axis(array: np.ndarray, spec: InputSpec) -> int:
     """The channel axis of rank-4 data that fit as they are: the one that mean and std are made for."""
     count = max(len(spec.mean), len(spec.std))
@@ -61,6 +73,24 @@ def _model_layout(dims: Shape) -> str:
     return "NHWC" if last else "NCHW"
 
 
+def _fitting(array: np.ndarray, dims: Shape, spec: InputSpec) -> list[Arranged]:
+    if spec.layout is None and array.ndim == len(dims) and _fits(array, dims):
+        return _candidates(array, dims, spec)
+    return [arranged for arranged in _candidates(array, dims, spec) if _fits_as_image(arranged, dims)]
+
+
+def _hint(array: np.ndarray, dims: Shape, spec: InputSpec) -> str | None:
+    """What would make the data fit: the other layout, or other sizes."""
+    other = {"NHWC": "NCHW", "NCHW": "NHWC"}.get(spec.layout or "")
+    if other and _fitting(array, dims, replace(spec, layout=other)):
+        return f'layout = "{other}" under [models.<name>.input] would fit'
+    if len(dims) == 4 and array.ndim in (3, 4):
+        return (
+            "make images of the size and channels that the model wants (image folders: resize, crop, color)"
+        )
+    return None
+
+
 def arrange(array: np.ndarray, name: str, tensor: Tensor, spec: InputSpec, where: str) -> Arranged:
     """Lays *array* into the layout of *tensor*.
 
@@ -80,7 +110,7 @@ def arrange(array: np.ndarray, name: str, tensor: Tensor, spec: InputSpec, where
     if spec.layout not in (None, "NHWC", "NCHW"):
         raise DataError("unknown layout", where=where, expected="NHWC or NCHW", found=repr(spec.layout))
     dims = (None,) * array.ndim if tensor.shape is None else tensor.shape
-    fitting = [arranged for arranged in _candidates(array, dims, spec) if _fits(arranged[0], dims)]
+    fitting = _fitting(array, dims, spec)
     expected = f"{tensor} ({_model_layout(dims)})" if len(dims) == 4 else str(tensor)
     found = f"{name}: {describe(array, spec.layout)}"
     if not fitting:
@@ -89,7 +119,7 @@ def arrange(array: np.ndarray, name: str, tensor: Tensor, spec: InputSpec, where
             where=where,
             expected=expected,
             found=found,
-            hint=f'check layout = "{spec.layout}", the data\'s own' if spec.layout else None,
+            hint=_hint(array, dims, spec),
         )
     if len(fitting) > 1 and array.ndim == 4 and spec.layout is None:
         raise DataError(

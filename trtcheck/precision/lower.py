@@ -84,6 +84,7 @@ def lower(
     elif precision in _NARROW:
         _narrow(work, _NARROW[precision])
     graph.drop_unused(work.model.graph)
+    work.notes += _remarks(work)
     _write(work, target)
     return _manifest(work, precision, spec)
 
@@ -166,6 +167,30 @@ def _narrow(work: _Work, narrow_type: int) -> None:
     work.narrowed = set(done.nodes) - work.quantized
     work.kept |= done.kept
     work.clamped = done.clamped
+
+
+def _remarks(work: _Work) -> list[str]:
+    """What a reader of a verdict should know of the lowering."""
+    remarks = []
+    if work.clamped:
+        names = ", ".join(work.clamped[:_TOLD]) + (" …" if len(work.clamped) > _TOLD else "")
+        remarks.append(
+            "constants beyond the narrow type's range were moved to its nearest end, "
+            f"where other converters make them 0 or infinite: {names}"
+        )
+    types = {node.name: node.op_type for node in work.model.graph.node}
+    left = [name for name in work.kept if types.get(name) in QUANTIZED_OPS and name not in work.quantized]
+    if work.quantized and left:
+        total = len(work.quantized) + len(left)
+        reasons = ", ".join(sorted({work.kept[name] for name in left})[:_TOLD])
+        ops = ", ".join(QUANTIZED_OPS)
+        remarks.append(
+            f"INT8 computes {len(work.quantized)} of {total} nodes ({ops}); not the others: {reasons}"
+        )
+    return remarks
+
+
+_TOLD = 5
 
 
 def _some(kept: Mapping[str, str]) -> str:

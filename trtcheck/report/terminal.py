@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trtcheck.case import Check
 from trtcheck.names import fraction, points
 
 _COLORS = {"fail": "red", "error": "red", "inconclusive": "yellow", "pass": "green", "skipped": "yellow"}
@@ -38,14 +39,28 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
     for engine in document["engines"]:
         if engine["engine"]:
             yield Line(_engine(engine), _COLORS[engine["verdict"]])
-    missing = [e for e in document["engines"] if e["baseline"] and e["baseline"]["status"] == "missing"]
-    yield from (Line(f"{e['model']}[{e['engine']}]: {e['baseline']['message']}") for e in missing)
+    yield from _unapproved(document["engines"])
     changed = [e for e in document["engines"] if e["baseline"] and "changed" in e["baseline"]["message"]]
     yield from (
         Line(f"{e['model']}[{e['engine']}]: {e['baseline']['message']}")
         for e in changed
         if e["baseline"]["status"] == "compared"
     )
+
+
+def _unapproved(engines: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+    """One line on all engines that could be approved; one that failed could not."""
+    missing = [
+        engine
+        for engine in engines
+        if engine["baseline"]
+        and engine["baseline"]["status"] == "missing"
+        and engine["verdict"] not in _ALARMING
+    ]
+    if missing:
+        every = ", ".join(f"{engine['model']}[{engine['engine']}]" for engine in missing)
+        names = ",".join(dict.fromkeys(engine["engine"] for engine in missing))
+        yield Line(f"no baseline yet: {every}; approve: pytest --trt-engine={names} --trt-update-baselines")
 
 
 def _engine(engine: Mapping[str, Any]) -> str:
@@ -66,6 +81,8 @@ def _engine(engine: Mapping[str, Any]) -> str:
     numerics = f" {engine['numerics']}" if engine["numerics"] else ""
     rest = (engine["lowered"] or {}).get("rest")
     how = f" (rest {rest})" if rest else ""
+    if {"accuracy", "recall", "precision"} & engine["checks"].keys() and len(engine["checks"]) < len(Check):
+        parts.append(f"checked: {', '.join(engine['checks'])}")
     detail = f": {', '.join(part for part in parts if part)}" if parts else ""
     return f"{engine['verdict'].upper():<12} {engine['model']}[{engine['engine']}]{how}{numerics}{detail}"
 
@@ -80,11 +97,11 @@ def _output_error(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _worst_class(classes: list[Mapping[str, Any]]) -> str:
     drops = [
-        (row["before"]["recall"] - row["after"]["recall"], row["name"])
+        (row["before"]["recall"] - row["after"]["recall"], row["support"], row["name"])
         for row in classes
         if row["before"]["recall"] is not None and row["after"]["recall"] is not None
     ]
     if not drops:
         return ""
-    drop, name = max(drops)
+    drop, _support, name = max(drops)
     return f"largest recall drop {points(drop)} ('{name}')" if drop > 0 else "no class lost recall"
