@@ -53,8 +53,12 @@ def write(
     except BaselineError as error:
         return _state("not written", path, root, str(error))
     status = "written" if changed else "unchanged"
-    return _state(status, path, root, f"{status}: {path}")
+    return _state(status, path, root, f"{status}: {_shown(path, root)}")
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root.parent).as_posix()
 
 
 def _state(status: str, path: Path, root: Path, message: str) -> dict[str, Any]:
-    return {"status": status, "path": path.relative_to(root.parent).as_posix(), "message": message}
+    return {"status": status, "path": _shown(path, root), "message": message}
