@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -16,13 +21,17 @@ from graphs import (
     norm_by_hand,
     overflowing_matmul,
     quantized,
+    save,
     weight,
 )
 from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from trtcheck.backends.emulation import emulate
 from trtcheck.backends.onnxruntime import run_once
 from trtcheck.backends.overflow import Overflow, first_overflow
+from trtcheck.case import LoweringSpec, Precision
+from trtcheck.precision import lower
 
 X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
 
@@ -224,3 +233,234 @@ def test_empty_tensors_and_every_opset(opset: int) -> None:
     model = graph(nodes, [("x", FP16, ["N"])], [("y", FP16, ["N"])], opset=opset)
     assert first_overflow(model, half()) is None
     assert str(first_overflow(model, half(300))).startswith("mul reaches 90000, ")
+
+
+# All of them.
+
+
+def gelu_then_norm() -> onnx.ModelProto:
+    """FP32: GELU's cube, which tanh forgives, meets its own input; a sum of squares, which nothing forgives.
+
+    With x = 60: 60^3 = 216000, and (10 * 60)^2 = 360000.
+    """
+    weights = [weight("tenth", [0.1], FLOAT), weight("ten", [10], FLOAT)]
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["square"], name="gelu/square"),
+        helper.make_node("Mul", ["square", "x"], ["cube"], name="gelu/cube"),
+        helper.make_node("Add", ["x", "cube"], ["sum"], name="gelu/add"),
+        helper.make_node("Mul", ["sum", "tenth"], ["scaled"], name="gelu/scale"),
+        helper.make_node("Tanh", ["scaled"], ["gate"], name="gelu/tanh"),
+        helper.make_node("Mul", ["x", "gate"], ["act"], name="gelu/gate"),
+        helper.make_node("Mul", ["act", "ten"], ["wide"], name="norm/ten"),
+        helper.make_node("ReduceSumSquare", ["wide"], ["squares"], name="norm/sum", axes=[-1]),
+        helper.make_node("Sqrt", ["squares"], ["norm"], name="norm/sqrt"),
+        helper.make_node("Div", ["wide", "norm"], ["y"], name="norm/div"),
+    ]
+    return graph(nodes, [("x", FLOAT, ["N", 2])], [("y", FLOAT, ["N", 2])], weights)
+
+
+LOUD = {"x": np.array([[60, 0.5], [30, -0.25]], np.float32)}
+
+
+def fp16_of(model: onnx.ModelProto, folder: Path, *exclude: str) -> onnx.ModelProto:
+    """What trtcheck makes of *model* in FP16."""
+    target = folder / "fp16.onnx"
+    spec = LoweringSpec(exclude=exclude)
+    lower(save(model, folder / "fp32.onnx"), Precision.FP16, spec, target=target)
+    return onnx.load(target)
+
+
+def pasted(found: Overflow | None) -> list[str]:
+    """The list in the message, read as the user's toml would be."""
+    text = re.search(r"exclude = \[.*?\](?= keeps)", str(found))
+    assert text is not None
+    return list(tomllib.loads(text.group())["exclude"])
+
+
+def test_all_that_leave_the_range_are_told_at_once(tmp_path: Path) -> None:
+    found = first_overflow(fp16_of(gelu_then_norm(), tmp_path), LOUD)
+    # gelu/add does not leave by itself: its cube has; but it meets x there, so it has to be named.
+    assert str(found) == (
+        "gelu/cube reaches 2.2e5, FP16 ends at 65504: keep it in FP32; "
+        "in all 2 nodes leave the range: gelu/cube (2.2e5), norm/sum (3.6e5); "
+        'exclude = ["gelu/cube", "gelu/add", "norm/sum"] keeps them and what reads them in FP32'
+    )
+
+
+def test_the_list_pasted_is_enough(tmp_path: Path) -> None:
+    fp32 = gelu_then_norm()
+    listed = pasted(first_overflow(fp16_of(fp32, tmp_path), LOUD))
+    better = fp16_of(fp32, tmp_path, *listed)
+    assert first_overflow(better, LOUD) is None
+    wanted, got = run_once(fp32, LOUD)["y"], run_once(emulate(better), LOUD)["y"]
+    assert got == pytest.approx(wanted, abs=2e-3)
+    # None of them is too much.
+    for name in listed:
+        fewer = fp16_of(fp32, tmp_path, *(other for other in listed if other != name))
+        assert first_overflow(fewer, LOUD) is not None, name
+
+
+def test_the_list_is_the_same_after_a_part_of_it_was_pasted(tmp_path: Path) -> None:
+    fp32 = gelu_then_norm()
+    found = first_overflow(fp16_of(fp32, tmp_path, "gelu/cube"), LOUD)
+    # The cast behind gelu/cube is the one that overflows; its name is trtcheck's own.
+    assert str(found) == (
+        "gelu/cube reaches 2.2e5, FP16 ends at 65504: keep gelu/add in FP32; "
+        "in all 2 nodes leave the range: gelu/cube (2.2e5), norm/sum (3.6e5); "
+        'exclude = ["gelu/cube", "gelu/add", "norm/sum"] keeps them and what reads them in FP32'
+    )
+    found = first_overflow(fp16_of(fp32, tmp_path, "gelu/cube", "gelu/add"), LOUD)
+    assert pasted(found) == ["gelu/cube", "gelu/add", "norm/sum"]
+
+
+def test_followers_of_an_overflow_are_not_listed(tmp_path: Path) -> None:
+    # Everything behind the square is inf or NaN in FP16; by themselves all of it would fit.
+    model = graph(
+        [
+            helper.make_node("Mul", ["x", "x"], ["big"], name="square"),
+            helper.make_node("Mul", ["big", "small"], ["fits"], name="scale"),
+            helper.make_node("Sub", ["fits", "x"], ["less"], name="sub"),
+            helper.make_node("MatMul", ["less", "w"], ["product"], name="matmul"),
+            helper.make_node("Softmax", ["product"], ["y"], name="softmax"),
+        ],
+        [("x", FLOAT, ["N", 2])], [("y", FLOAT, ["N", 2])],
+        [weight("small", [0.001], FLOAT), weight("w", np.eye(2, dtype=np.float32))],
+    )  # fmt: skip
+    found = first_overflow(fp16_of(model, tmp_path), {"x": np.full((1, 2), 300, np.float32)})
+    assert str(found) == "square reaches 90000, FP16 ends at 65504: keep it in FP32"
+
+
+def test_one_node_whose_readers_have_to_be_named(tmp_path: Path) -> None:
+    model = graph(
+        [
+            helper.make_node("Relu", ["x"], ["r"], name="relu"),
+            helper.make_node("Mul", ["r", "r"], ["big"], name="square"),
+            helper.make_node("MatMul", ["big", "w"], ["y"], name="matmul"),
+        ],
+        [("x", FLOAT, ["N", 1])], [("y", FLOAT, ["N", 1])], [weight("w", [[0.001]], FLOAT)],
+    )  # fmt: skip
+    feeds = {"x": np.array([[300]], np.float32)}
+    found = first_overflow(fp16_of(model, tmp_path), feeds)
+    assert str(found) == (
+        "square reaches 90000, FP16 ends at 65504: keep it in FP32; "
+        'exclude = ["square", "matmul"] keeps it and what reads it in FP32'
+    )
+    assert first_overflow(fp16_of(model, tmp_path, *pasted(found)), feeds) is None
+
+
+def test_an_input_behind_an_inserted_cast_is_named_as_input(tmp_path: Path) -> None:
+    model = graph(
+        [
+            helper.make_node("Mul", ["x", "small"], ["fits"], name="scale"),
+            helper.make_node("MatMul", ["fits", "w"], ["product"], name="matmul"),
+            helper.make_node("Mul", ["product", "product"], ["y"], name="square"),
+        ],
+        [("x", FLOAT, ["N", 1])], [("y", FLOAT, ["N", 1])],
+        [weight("small", [0.004], FLOAT), weight("w", [[0.75]], FLOAT)],
+    )  # fmt: skip
+    lowered = fp16_of(model, tmp_path)
+    assert str(first_overflow(lowered, {"x": np.array([[7e4]], np.float32)})) == (
+        "input 'x' reaches 70000, FP16 ends at 65504: keep scale in FP32"
+    )
+    assert str(first_overflow(lowered, {"x": np.array([[1e5]], np.float32)})) == (
+        "input 'x' reaches 1.0e5, FP16 ends at 65504: keep scale in FP32; "
+        'exclude = ["scale", "square"] keeps them in FP32'
+    )
+
+
+def squares(count: int) -> onnx.ModelProto:
+    """So many nodes that leave the range, each of x itself, and their means added up."""
+    nodes = []
+    for i in range(count):
+        nodes += [
+            helper.make_node("Mul", ["x", "x"], [f"big{i}"], name=f"square{i}"),
+            helper.make_node("Mul", [f"big{i}", "small"], [f"s{i}"], name=f"scale{i}"),
+        ]
+    nodes.append(helper.make_node("Sum", [f"s{i}" for i in range(count)], ["y"], name="sum"))
+    return graph(nodes, [("x", FLOAT, ["N"])], [("y", FLOAT, ["N"])], [weight("small", [0.001], FLOAT)])
+
+
+def test_no_more_than_eight_are_listed_but_all_can_be_pasted(tmp_path: Path) -> None:
+    feeds = {"x": np.array([300], np.float32)}
+    found = first_overflow(fp16_of(squares(11), tmp_path), feeds)
+    assert "; in all 11 nodes leave the range: square0 (90000), square1 (90000), " in str(found)
+    assert "square7 (90000) and 3 more; exclude = " in str(found)
+    assert pasted(found) == [f"square{i}" for i in range(11)]
+    assert str(found).endswith('"square10"] keeps them in FP32')
+
+
+def test_a_model_that_fp16_does_not_suit_is_told_so(tmp_path: Path) -> None:
+    found = first_overflow(fp16_of(squares(33), tmp_path), {"x": np.array([300], np.float32)})
+    assert str(found).endswith(
+        "square7 (90000) and 25 more; "
+        "33 nodes would have to stay in FP32, too many to paste: BF16 has the range of FP32"
+    )
+
+
+def test_what_is_infinite_in_fp32_too_is_reported_as_ever(tmp_path: Path) -> None:
+    model = graph(
+        [
+            helper.make_node("Exp", ["x"], ["huge"], name="exp"),
+            helper.make_node("Reciprocal", ["huge"], ["none"], name="reciprocal"),
+            helper.make_node("Add", ["huge", "x"], ["y"], name="add"),
+        ],
+        [("x", FLOAT, ["N"])], [("y", FLOAT, ["N"])],
+    )  # fmt: skip
+    found = first_overflow(fp16_of(model, tmp_path), {"x": np.array([100], np.float32)})
+    assert str(found) == "exp gives inf, FP16 ends at 65504: keep it in FP32"
+
+
+def test_the_first_is_in_the_list_also_where_only_rounding_makes_it_infinite(tmp_path: Path) -> None:
+    model = graph(
+        [
+            helper.make_node("Mul", ["x", "tiny"], ["small"], name="shrink"),
+            helper.make_node("Div", ["x", "small"], ["ratio"], name="div"),
+            helper.make_node("Relu", ["x"], ["r"], name="relu"),
+            helper.make_node("Mul", ["r", "thousands"], ["big"], name="grow"),
+            helper.make_node("Min", ["big", "ratio"], ["y"], name="min"),
+        ],
+        [("x", FLOAT, ["N"])], [("y", FLOAT, ["N"])],
+        [weight("tiny", [2e-3], FLOAT), weight("thousands", [5e4], FLOAT)],
+    )  # fmt: skip
+    found = first_overflow(fp16_of(model, tmp_path), {"x": np.array([1e-5, 3], np.float32)})
+    assert str(found) == (
+        "div gives inf, FP16 ends at 65504: keep it in FP32; "
+        "in all 2 nodes leave the range: div (inf), grow (1.5e5); "
+        'exclude = ["div", "grow"] keeps them in FP32'
+    )
+
+
+@pytest.mark.parametrize(("scale", "runs"), [(1, 2), (0.01, 1)])
+def test_a_second_run_only_where_there_is_an_overflow(tmp_path: Path, scale: float, runs: int) -> None:
+    calls = []
+
+    def run(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        calls.append(len(model.graph.output))
+        return run_once(model, feeds)
+
+    first_overflow(fp16_of(gelu_then_norm(), tmp_path), {"x": scale * LOUD["x"]}, run)
+    assert len(calls) == runs
+
+
+def test_int8_lists_the_models_own_nodes(tmp_path: Path) -> None:
+    model = graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+            helper.make_node("Mul", ["a", "a"], ["aa"], name="square"),
+            helper.make_node("MatMul", ["aa", "w"], ["b"], name="second"),
+            helper.make_node("Mul", ["b", "b"], ["y"], name="again"),
+        ],
+        [("x", FLOAT, ["N", 1])], [("y", FLOAT, ["N", 1])], [weight("w", [[0.5]], FLOAT)],
+    )  # fmt: skip
+    feeds = {"x": np.array([[600]], np.float32)}
+    source, target = save(model, tmp_path / "fp32.onnx"), tmp_path / "int8.onnx"
+
+    def message(*exclude: str) -> Overflow | None:
+        spec = LoweringSpec(exclude=exclude, rest="fp16")
+        lower(source, Precision.INT8, spec, target=target, calibration=[feeds])
+        return first_overflow(onnx.load(target), feeds)
+
+    found = message()
+    assert not re.search("Linear|cast|quantized", str(found))
+    assert pasted(found) == ["square", "second"]
+    assert message(*pasted(found)) is None
