@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import suite_models
+from skip_guard import pytest_runtest_makereport
 
 import trtcheck
+
+__all__ = ["pytest_runtest_makereport"]
 
 # pytester forgets what a run in this process imported, and numpy must not be imported twice.
 for _name in (
@@ -28,6 +31,13 @@ for _name in (
     importlib.import_module(_name)
 for _module in pkgutil.walk_packages(trtcheck.__path__, "trtcheck."):
     importlib.import_module(_module.name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Makes every warning an error: in these tests, not in the demo, which meets packages yet unknown."""
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+
 
 TOML = {
     "onnx": "model.onnx",

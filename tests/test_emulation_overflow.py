@@ -356,15 +356,16 @@ def test_an_input_behind_an_inserted_cast_is_named_as_input(tmp_path: Path) -> N
             helper.make_node("Mul", ["product", "product"], ["y"], name="square"),
         ],
         [("x", FLOAT, ["N", 1])], [("y", FLOAT, ["N", 1])],
-        [weight("small", [0.004], FLOAT), weight("w", [[0.75]], FLOAT)],
+        [weight("small", [0.00390625], FLOAT), weight("w", [[0.75]], FLOAT)],
     )  # fmt: skip
     lowered = fp16_of(model, tmp_path)
     assert str(first_overflow(lowered, {"x": np.array([[7e4]], np.float32)})) == (
         "input 'x' reaches 70000, FP16 ends at 65504: keep scale in FP32"
     )
-    assert str(first_overflow(lowered, {"x": np.array([[1e5]], np.float32)})) == (
-        "input 'x' reaches 1.0e5, FP16 ends at 65504: keep scale in FP32; "
-        'exclude = ["scale", "square"] keeps them in FP32'
+    assert str(first_overflow(lowered, {"x": np.array([[1.28e5]], np.float32)})) == (
+        "input 'x' reaches 1.3e5, FP16 ends at 65504: keep scale in FP32; "
+        "in all 2 nodes leave the range: input 'x' (1.3e5), square (1.4e5); "
+        'exclude = ["scale", "square"] keeps them and what reads them in FP32'
     )
 
 
@@ -464,3 +465,29 @@ def test_int8_lists_the_models_own_nodes(tmp_path: Path) -> None:
     assert not re.search("Linear|cast|quantized", str(found))
     assert pasted(found) == ["square", "second"]
     assert message(*pasted(found)) is None
+
+
+def test_integers_cast_by_the_model_itself(tmp_path: Path) -> None:
+    # This cast is the user's own node: it can be kept wide, and no node behind it is to blame.
+    model = graph(
+        [
+            helper.make_node("Abs", ["x"], ["a"], name="abs"),
+            helper.make_node("Cast", ["a"], ["f"], name="to_float", to=FLOAT),
+            helper.make_node("Mul", ["f", "small"], ["fits"], name="scale"),
+            helper.make_node("MatMul", ["fits", "w"], ["y"], name="matmul"),
+        ],
+        [("x", TensorProto.INT32, ["N", 1])], [("y", FLOAT, ["N", 1])],
+        [weight("small", [0.001], FLOAT), weight("w", [[0.75]], FLOAT)],
+    )  # fmt: skip
+    feeds = {"x": np.array([[-70000]], np.int32)}
+    found = first_overflow(fp16_of(model, tmp_path), feeds)
+    assert str(found) == "to_float reaches 70000, FP16 ends at 65504: keep it in FP32"
+    assert first_overflow(fp16_of(model, tmp_path, "to_float"), feeds) is None
+
+
+def test_a_dequantized_weight_that_does_not_fit_is_told_of_its_reader() -> None:
+    model = quantized(FP16)
+    scales = next(w for w in model.graph.initializer if w.name == "sw")
+    scales.CopyFrom(weight("sw", [0.25, 0.5, 600, 4], FP16))
+    found = first_overflow(model, {"x": np.ones((1, 2, 6, 6), np.float32)})
+    assert str(found) == "weight 'w' of conv is infinite, FP16 ends at 65504: keep conv in FP32"

@@ -79,7 +79,7 @@ class Evaluation:
         scores: Drift of the class scores; None where there are none.
         flips: Images whose answer changed.
         problems: Missing, extra or misshapen outputs, in sentences; each fails the outputs check.
-        overflow: The node that leaves the narrow type's range, in a sentence, or None.
+        overflow: The nodes that leave the narrow type's range, in a sentence, or None.
         record: Facts of backend, build and digests, JSON-ready.
     """
 

@@ -303,7 +303,10 @@ class OnnxRuntimeCpu:
         return OrtSession(engine, session_options(self._threads))
 
     def find_overflow(self, lowered: Path, feeds: Mapping[str, np.ndarray]) -> str | None:
-        """Names the first node whose result is not finite on *feeds* although its inputs are, or None."""
+        """Names the first node whose result is not finite on *feeds* although its inputs are, or None.
+
+        Where more nodes leave the range, all are named, and what to exclude.
+        """
         from trtcheck.backends.overflow import first_overflow
 
         found = first_overflow(

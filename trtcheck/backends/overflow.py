@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import ml_dtypes
@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtcheck.backends.emulation import Emulation, transform
 from trtcheck.backends.graph_types import NARROW, Types, name_of, reads, walk
-from trtcheck.precision.placement import QUANTIZED_OPS
 
 Run = Callable[[onnx.ModelProto, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
@@ -34,6 +33,9 @@ _CONSTANTS = frozenset({"Constant", "ConstantOfShape"})
 
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _SHAPES = frozenset({"Shape", "Size"})
+
+# Where a lowering lets the narrow type begin again behind a node that is kept wide.
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 _TOLD = 8
 """So many nodes are listed with their values."""
@@ -56,8 +58,8 @@ class Overflow:
         type: ``"FP16"``, ``"BF16"`` or ``"FP32"`` (a node that was kept wide fails by itself).
         weight: Name of the weight that is infinite, or None where the node's result is.
         consumers: What reads the result of a cast or of Q/DQ: it is what has to stay wide.
-        leaving: In graph order, the nodes that leave the range by themselves, with their largest magnitudes:
-            their exact results are too large, those that they read are not.
+        leaving: In graph order, the nodes (or the input) that leave the range by themselves, with their
+            largest magnitudes: their exact results are too large, those that they read are not.
         exclude: What has to stay wide for all values to fit, in graph order: these nodes, and those readers
             of a value that is too large which do not stay with it anyway. Empty where the node alone will do.
     """
@@ -331,30 +333,29 @@ class _Census:
 
     def complete(self, feeds: Mapping[str, np.ndarray]) -> Overflow:
         """The first overflow with all the others."""
+        first = self._first
         self._beyond = {name for name, array in feeds.items() if self._input_beyond(name, array)}
-        named = self._first.consumers or ((self._first.node,) if self._first.op != "Input" else ())
-        leaving: dict[str, float] = {}
+        leaving = {f"input '{first.node}'": first.largest} if first.op == "Input" else {}
+        named = first.consumers or (() if leaving else (first.node,))
         exclude: list[str] = []
         for node in self._graph.node:
             if node.op_type in _SHAPES | _CONSTANTS:
                 continue
-            told = self._beyond.intersection(reads(node))
+            name, carries, follows = name_of(node), self._links.carries(node), self._follows(node)
+            told = not self._beyond.isdisjoint(reads(node))
             made = self._results_beyond(node)
-            if self._links.carries(node):
-                self._hold(node, self._held.intersection(node.input))
-                continue
-            name = name_of(node)
-            if made and not told:
-                leaving[name] = max(made.values())
-            elif name == self._first.node:
-                leaving[name] = self._first.largest
-            must = name in named or (bool(told or made) and not self._follows(node))
-            if must:
+            if made and not told and not carries:
+                leaving[name] = max(made)
+            elif name == first.node and first.op != "Input":
+                leaving[name] = first.largest
+            if not carries and (name in named or ((told or made) and not follows)):
                 exclude.append(name)
-            self._hold(node, must or self._follows(node))
+                follows = True
+            if follows:
+                self._held.update(node.output)
         if set(exclude) <= set(named):
-            return self._first
-        return replace(self._first, leaving=tuple(leaving.items()), exclude=tuple(exclude))
+            return first
+        return replace(first, leaving=tuple(leaving.items()), exclude=tuple(exclude))
 
     def _input_beyond(self, name: str, array: np.ndarray) -> bool:
         """Whether a wide input is too large for the narrow type; a narrow one comes in as infinite."""
@@ -362,15 +363,12 @@ class _Census:
             return False
         return self._is_beyond(name, float(np.abs(array.astype(np.float32)).max(initial=0)))
 
-    def _is_float(self, name: str) -> bool:
-        return self._types.element(name) in _NUMPY
-
-    def _results_beyond(self, node: onnx.NodeProto) -> dict[str, float]:
-        """The results of *node* that are too large, which the walk remembers."""
+    def _results_beyond(self, node: onnx.NodeProto) -> list[float]:
+        """The largest magnitudes of those results of *node* that are too large, which the walk remembers."""
         largest = {name: _read(self._answers, f"{name}{self._suffix}") for name in _floats(node, self._types)}
         made = {name: value for name, value in largest.items() if self._is_beyond(name, value)}
         self._beyond.update(made)
-        return made
+        return list(made.values())
 
     def _is_beyond(self, name: str, largest: float) -> bool:
         """Whether the value does not fit into the narrow type, also where it is held in FP32 by now.
@@ -382,13 +380,12 @@ class _Census:
         return math.isfinite(largest) and not _fits(largest, dtype)
 
     def _follows(self, node: onnx.NodeProto) -> bool:
-        """Whether *node* stays wide with what it reworks, as `trtcheck.precision.placement.place` has it."""
-        floats = [n for n in node.input if n not in self._constants and self._is_float(n)]
-        return bool(floats) and self._held >= set(floats) and node.op_type not in QUANTIZED_OPS
+        """Whether *node* only reworks what is kept wide, so that trtcheck leaves it wide with that.
 
-    def _hold(self, node: onnx.NodeProto, held: bool | Collection[str]) -> None:
-        if held:
-            self._held.update(node.output)
+        Said here again, for the two share no code; tests/test_emulation_overflow.py pastes the lists back.
+        """
+        floats = [n for n in node.input if n not in self._constants and self._types.element(n) in _NUMPY]
+        return bool(floats) and self._held >= set(floats) and node.op_type not in _PRODUCTS
 
 
 def _read(answers: Mapping[str, np.ndarray], stem: str) -> float:
