@@ -43,11 +43,6 @@ class TrtcheckError(Exception):
     def _from_text(cls, text: str) -> TrtcheckError:
         return cls(text)
 
-    @property
-    def headline(self) -> str:
-        """The first line: where and what."""
-        return self._text.splitlines()[0]
-
 
 class OptionError(TrtcheckError):
     """A command-line option or ini key that cannot be used; becomes pytest's usage error."""

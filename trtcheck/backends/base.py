@@ -115,5 +115,5 @@ class Backend(Protocol):
         ...
 
     def find_overflow(self, lowered: Path, feeds: Mapping[str, np.ndarray]) -> str | None:
-        """Names the nodes whose output leaves the narrow type's range on *feeds*, first one first, or None."""
+        """Names the nodes whose output leaves the narrow type's range on *feeds*, or None."""
         ...
