@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,12 @@ class Lowered(NamedTuple):
         return {entry["node"]: entry["reason"] for entry in self.manifest["kept"]}
 
 
+def counted(batches: Iterable[Feeds]) -> Iterator[tuple[Feeds, int]]:
+    """*batches* without padding: every row counts."""
+    for feeds in batches:
+        yield feeds, max((len(array) for array in feeds.values() if np.ndim(array)), default=1)
+
+
 def lowered(
     model: ModelProto,
     precision: str,
@@ -55,8 +61,9 @@ def lowered(
     source, target = folder / "source.onnx", folder / f"{precision}.onnx"
     source.write_bytes(model.SerializeToString())
     manifest = lower(
-        source, Precision(precision), LoweringSpec(**spec), target=target, calibration=calibration
-    )
+        source, Precision(precision), LoweringSpec(**spec), target=target,
+        calibration=None if calibration is None else counted(calibration),
+    )  # fmt: skip
     return Lowered(onnx.load(target), manifest)
 
 

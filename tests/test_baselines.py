@@ -93,7 +93,7 @@ def test_answers_of_many_classes_are_kept(top):
 def damaged(text: str) -> str:
     with pytest.raises(BaselineError) as caught:
         schema.parse(text, WHERE)
-    assert str(WHERE) in caught.value.headline
+    assert str(WHERE) in str(caught.value).splitlines()[0]
     return str(caught.value)
 
 
@@ -277,7 +277,7 @@ def test_a_damaged_file_is_refused_with_its_path(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(BaselineError, match=r"the baseline (is damaged|cannot be read)") as caught:
         store.find(tmp_path, evaluated())
-    assert str(path) in caught.value.headline
+    assert str(path) in str(caught.value).splitlines()[0]
 
 
 def test_a_folder_in_the_files_place_is_refused(tmp_path):
@@ -360,7 +360,10 @@ def test_git_shows_a_changed_baseline_line_by_line(tmp_path):
 
 
 def items(*verdicts: str) -> list[dict[str, str]]:
-    return [{"check": check, "verdict": v} for check, v in zip(("outputs", "recall"), verdicts, strict=False)]
+    return [
+        {"check": check, "verdict": verdict, "nodeid": "test_cats.py::test_it"}
+        for check, verdict in zip(("outputs", "recall"), verdicts, strict=False)
+    ]
 
 
 def test_approving_says_what_was_done_with_relative_paths(tmp_path):
@@ -371,6 +374,30 @@ def test_approving_says_what_was_done_with_relative_paths(tmp_path):
     assert [state["status"] for state in states] == ["written", "unchanged"]
     assert states[0]["path"] == "baselines/cats/fp16/onnxruntime-cpu-emulated.json"
     assert store.find(root, evaluated()).baseline is not None
+
+
+@pytest.mark.parametrize(
+    ("nodeids", "checks", "missing"),
+    [
+        (True, ("build", "outputs"), "accuracy, recall, precision"),
+        (True, ("build", "outputs", "accuracy", "recall"), "precision"),
+        (False, ("outputs",), "build, accuracy, recall, precision"),
+        (True, ("build", "outputs", "accuracy", "recall", "precision"), None),
+        (False, ("recall",), None),
+    ],
+)
+def test_what_was_not_judged_is_not_approved(nodeids, checks, missing, tmp_path):
+    ran = [
+        {
+            "check": check,
+            "verdict": "pass",
+            "nodeid": f"t.toml::cats[fp16]::{check}" if nodeids else "test_a.py::t",
+        }
+        for check in checks
+    ]
+    state = approve.write(tmp_path / "baselines", evaluated(), ran, interrupted=False)
+    expected = "written" if missing is None else f"not written: {missing} did not run"
+    assert state["message"].startswith(expected)
 
 
 def nonfinite() -> Evaluation:
@@ -399,7 +426,7 @@ def test_an_unhealthy_run_approves_nothing(made, verdicts, interrupted, reason, 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "baselines").write_text("")
-    state = approve.write(tmp_path / "baselines", evaluated(), items("pass"), interrupted=False)
+    state = approve.write(tmp_path / "baselines", evaluated(), items("pass", "pass"), interrupted=False)
     assert state["status"] == "not written"
     assert "the baseline cannot be written" in state["message"]
 

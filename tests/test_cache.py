@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from trtcheck.cache import MANIFEST, Cache, write_atomically
-from trtcheck.errors import OptionError
+from trtcheck.errors import LoweringError, OptionError
 
 KEY = "sha256:" + "ab" * 32
 
@@ -89,7 +91,7 @@ def test_a_damaged_entry_is_no_entry(tmp_path):
     assert cache.get("lowered", KEY) is None
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, LoweringError])
 def test_what_was_not_finished_is_never_seen(error, tmp_path):
     cache = Cache(tmp_path)
 
@@ -105,12 +107,48 @@ def test_what_was_not_finished_is_never_seen(error, tmp_path):
     assert cache.get_or_make("lowered", KEY, Maker()).fresh
 
 
-def test_an_error_of_the_maker_is_not_blamed_on_the_cache_folder(tmp_path):
+@pytest.mark.parametrize("named", [True, False])
+def test_a_disk_that_fills_up_while_an_entry_is_made_names_the_option(named, tmp_path):
     def fail(folder: Path) -> dict[str, object]:
-        raise FileNotFoundError("model.onnx")
+        (folder / "model.onnx").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", *([str(folder / "model.onnx")] * named))
+
+    with pytest.raises(OptionError, match=r"No space left[\s\S]*--trt-cache=DIR") as caught:
+        Cache(tmp_path).get_or_make("lowered", KEY, fail)
+    assert str(tmp_path) in str(caught.value).splitlines()[0]
+    assert [path.suffix for path in (tmp_path / "lowered").iterdir()] == [".lock"]
+
+
+def test_a_file_elsewhere_is_not_blamed_on_the_cache_folder(tmp_path):
+    def fail(folder: Path) -> dict[str, object]:
+        (tmp_path / "model.onnx").read_bytes()
+        return {}
 
     with pytest.raises(FileNotFoundError, match=r"model\.onnx"):
+        Cache(tmp_path / "cache").get_or_make("lowered", KEY, fail)
+
+
+def test_errors_for_people_pass_unchanged(tmp_path):
+    def fail(folder: Path) -> dict[str, object]:
+        raise LoweringError("cannot be lowered")
+
+    with pytest.raises(LoweringError, match="^cannot be lowered$"):
         Cache(tmp_path).get_or_make("lowered", KEY, fail)
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
+    cache = Cache(tmp_path)
+    killed, writing, begun = (cache.temporary("lowered") for _ in range(3))
+    for folder in (killed, writing):
+        (folder / "0.npy").write_bytes(b"half")
+    long_ago = time.time() - 25 * 3600
+    os.utime(killed / "0.npy", (long_ago, long_ago))
+    for folder in (killed, writing):
+        os.utime(folder, (long_ago, long_ago))
+    cache.get_or_make("lowered", KEY, Maker())
+    assert not killed.exists()
+    assert (writing / "0.npy").exists()  # still written to
+    assert begun.exists()
 
 
 def test_a_cache_folder_that_cannot_be_used_names_the_option(tmp_path):
@@ -123,7 +161,7 @@ def test_a_cache_folder_that_cannot_be_used_names_the_option(tmp_path):
     ):
         with pytest.raises(OptionError, match="--trt-cache=DIR") as caught:
             use(Cache(blocked))
-        assert str(blocked) in caught.value.headline
+        assert str(blocked) in str(caught.value).splitlines()[0]
     assert Cache(blocked).get("lowered", KEY) is None
 
 

@@ -89,8 +89,12 @@ def test_how_answers_come_about_is_noted():
     notes = {"lowered": {"notes": ["2 nodes stayed wide"]}, "notes": ("slow",)}
     emulated = build(EngineSpec("fp16", Precision.FP16), {"FLOAT16": 1}, **notes)
     assert emulated.notes == (checks.EMULATED, "2 nodes stayed wide", "slow")
-    native = build(EngineSpec("fp32", Precision.FP32), {"FLOAT": 1}, numerics=Numerics.NATIVE)
+    ours = {"lowered": {"made_by": "trtcheck"}}
+    native = build(EngineSpec("fp32", Precision.FP32), {"FLOAT": 1}, numerics=Numerics.NATIVE, **ours)
     assert native.notes == (checks.SHARED_PROVIDER,)
+    elsewhere = {"lowered": {"made_by": "elsewhere"}}
+    foreign = build(EngineSpec("fp32", Precision.FP32), {"FLOAT": 1}, numerics=Numerics.NATIVE, **elsewhere)
+    assert foreign.notes == ()
     file = build(EngineSpec("x", None, Path("x.onnx")), {"FLOAT": 1}, numerics=Numerics.NATIVE)
     assert file.notes == ()
 

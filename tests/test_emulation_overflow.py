@@ -458,7 +458,7 @@ def test_int8_lists_the_models_own_nodes(tmp_path: Path) -> None:
 
     def message(*exclude: str) -> Overflow | None:
         spec = LoweringSpec(exclude=exclude, rest="fp16")
-        lower(source, Precision.INT8, spec, target=target, calibration=[feeds])
+        lower(source, Precision.INT8, spec, target=target, calibration=[(feeds, 1)])
         return first_overflow(onnx.load(target), feeds)
 
     found = message()

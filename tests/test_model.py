@@ -72,6 +72,50 @@ def test_weights_in_a_subgraph_are_found(tmp_path: Path) -> None:
     assert [tensor.name for tensor in model._weights(made.graph)] == ["w", "w"]
 
 
+@pytest.mark.parametrize("suffix", [".json", ".onnxtxt", ".textproto", ".onnxjson", ".pb", ""])
+def test_the_name_of_a_file_says_nothing_of_its_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    path.write_bytes(with_input("N", 3).SerializeToString())
+    assert model.read_signature(path).inputs[0].shape == (None, 3)
+    path.write_text('{"graph": {}}')
+    with pytest.raises(ModelError, match="cannot be read as an ONNX model"):
+        model.load(path)
+
+
+@pytest.mark.parametrize("error", [RecursionError, ValueError])
+def test_whatever_the_reader_stumbles_over_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("stop")
+
+    path = saved(tmp_path / "m.onnx", with_input("N", 3))
+    monkeypatch.setattr(onnx, "load", fail)
+    with pytest.raises(ModelError, match=r"m\.onnx: cannot be read as an ONNX model"):
+        model.load(path)
+
+
+def test_an_element_type_of_another_time_names_the_tensor(tmp_path: Path) -> None:
+    made = with_input("N", 3)
+    made.graph.input[0].type.tensor_type.elem_type = 99
+    with pytest.raises(ModelError, match=r"(?s)'x' .*element type.*99"):
+        model.read_signature(saved(tmp_path / "m.onnx", made))
+
+
+@pytest.mark.parametrize("key", ["offset", "length"])
+def test_external_weights_at_an_odd_place_are_an_error_in_words(tmp_path: Path, key: str) -> None:
+    options = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    made = suite_models.classifier()
+    path = saved(tmp_path / "m.onnx", made, **options)
+    made = onnx.load(path, load_external_data=False)
+    entry = next(e for t in made.graph.initializer for e in t.external_data if e.key == key)
+    entry.value = "here"
+    path.write_bytes(made.SerializeToString())
+    for use in (model.digest, model.load):
+        with pytest.raises(ModelError, match="external weights cannot be read"):
+            use(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x00" * 100, b"\xff" * 64])
 def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.onnx"

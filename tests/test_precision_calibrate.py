@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from graphs import FLOAT, cnn, graph, weight
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from models import counted
 from onnx import ModelProto, TensorProto, helper
 
-from trtcheck.errors import LoweringError
+from trtcheck.environment import usable_cores
+from trtcheck.errors import BackendError, LoweringError
 from trtcheck.precision.calibrate import Feeds, Histogram, largest
 
 SOURCE = Path("model.onnx")
@@ -26,7 +31,7 @@ def ranges(
     method: str = "minmax",
     percentile: float = 99.9,
 ) -> dict[str, float]:
-    return largest(model, tensors, batches, method=method, percentile=percentile, source=SOURCE)
+    return largest(model, tensors, counted(batches), method=method, percentile=percentile, source=SOURCE)
 
 
 def relu(batch: int | str = "N") -> ModelProto:
@@ -145,6 +150,77 @@ def test_open_batch_may_be_written_as_minus_one_and_an_input_may_have_none() -> 
         ranges(model, ["m"], [{"x": bad}])
 
 
+@pytest.mark.parametrize("batch", ["N", 64])
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_padding_never_counts(batch: int | str, method: str) -> None:
+    # One loud image among 65: counted 64 times it would be half of all there is.
+    x = heavy_tails()[:65]
+    x[64] = np.abs(x[64]) * 50
+    padded = np.concatenate([x, np.repeat(x[64:], 63, axis=0)])
+    found = largest(
+        relu(batch), ["x", "r"], [({"x": padded[:64]}, 64), ({"x": padded[64:]}, 1)],
+        method=method, percentile=98, source=SOURCE,
+    )  # fmt: skip
+    assert found == pytest.approx(ranges(relu(), ["x", "r"], [{"x": x}], method, 98), rel=0.02)
+
+
+def test_an_activation_without_a_row_an_image_counts_as_a_whole() -> None:
+    model = graph(
+        [
+            helper.make_node("ReduceMax", ["x"], ["most"], name="most", keepdims=0),
+            helper.make_node("Mul", ["most", "table"], ["y"], name="scale"),
+        ],
+        [("x", FLOAT, [4, 2])],
+        [("y", FLOAT, [3])],
+        [weight("table", np.float32([1, 2, 3]))],
+    )
+    found = largest(
+        model, ["most", "y"], [({"x": np.ones((4, 2), np.float32)}, 1)],
+        method="minmax", percentile=100, source=SOURCE,
+    )  # fmt: skip
+    assert found == {"most": 1, "y": 3}
+
+
+def test_a_model_that_onnx_runtime_does_not_take_is_an_error_in_words() -> None:
+    model = graph(
+        [helper.make_node("Mystery", ["x"], ["r"], name="riddle", domain="acme"),
+         helper.make_node("Relu", ["r"], ["y"], name="relu")],
+        [("x", FLOAT, ["N", 1000])], [("y", FLOAT, ["N", 1000])], domains={"acme": 1},
+    )  # fmt: skip
+    with pytest.raises(LoweringError, match=r"model\.onnx: ONNX Runtime does not take the model[\s\S]*acme"):
+        ranges(model, ["r"], [{"x": heavy_tails()}])
+
+
+def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match=r'not installed[\s\S]*pip install "pytest-trtcheck\[cpu\]"'):
+        ranges(relu(), ["r"], [{"x": heavy_tails()}])
+
+
+def test_a_full_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("trtcheck.precision.calibrate.save", full)
+    with pytest.raises(LoweringError, match=r"temporary folder[\s\S]*No space left[\s\S]*TMPDIR"):
+        ranges(relu(), ["r"], [{"x": heavy_tails()}])
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(3, 3), (0, usable_cores())])
+def test_threads_are_bounded(monkeypatch: pytest.MonkeyPatch, asked: int, taken: int) -> None:
+    seen = []
+    session = onnxruntime.InferenceSession
+
+    def spy(path: str, options: onnxruntime.SessionOptions, **rest: object) -> onnxruntime.InferenceSession:
+        seen.append((options.intra_op_num_threads, options.inter_op_num_threads))
+        return session(path, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    x = heavy_tails()
+    largest(relu(), ["r"], counted([{"x": x}]), method="minmax", percentile=100, source=SOURCE, threads=asked)
+    assert seen == [(taken, 1)]
+
+
 def test_batches_are_taken_one_at_a_time() -> None:
     alive: list[int] = []
 
@@ -154,7 +230,7 @@ def test_batches_are_taken_one_at_a_time() -> None:
             yield {"x": np.full((3, 1000), index, np.float32)}
             assert alive == list(range(index + 1))
 
-    found = largest(relu(), ["r"], batches(), method="minmax", percentile=100, source=SOURCE)
+    found = largest(relu(), ["r"], counted(batches()), method="minmax", percentile=100, source=SOURCE)
     assert found == {"r": 4}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import ml_dtypes
@@ -198,3 +199,36 @@ def test_two_passes_at_once_keep_one(tmp_path):
     assert len(left(cache)) == 1
     with open_it(cache, FakeSession()) as cached:
         assert isinstance(cached, CachedReference)
+
+
+def test_no_map_is_open_when_the_folder_is_renamed(tmp_path, monkeypatch):
+    """Windows renames no folder in which a file is mapped."""
+    maps, alive = [], []
+    open_memmap, commit = np.lib.format.open_memmap, Cache.commit
+
+    def opened(*args, **keys):
+        array = open_memmap(*args, **keys)
+        maps.append(weakref.ref(array))
+        return array
+
+    def committed(*args, **keys):
+        alive.extend(ref() is not None for ref in maps)
+        return commit(*args, **keys)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", opened)
+    monkeypatch.setattr(Cache, "commit", committed)
+    with open_it(Cache(tmp_path), FakeSession()) as live:
+        everything(live)
+    assert alive == [False, False]
+
+
+def test_no_map_is_open_when_the_folder_of_a_broken_pass_is_removed(tmp_path, monkeypatch):
+    alive = []
+    rmtree = reference.shutil.rmtree
+    monkeypatch.setattr(
+        reference.shutil, "rmtree", lambda *a, **k: (alive.append(len(live._arrays)), rmtree(*a, **k))
+    )
+    with pytest.raises(KeyboardInterrupt), open_it(Cache(tmp_path), FakeSession()) as live:
+        live.answers(next(batches()))
+        raise KeyboardInterrupt
+    assert alive[-1] == 0

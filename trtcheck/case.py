@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from numbers import Real
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from trtcheck.errors import CaseError
 
 if TYPE_CHECKING:
     from trtcheck.data import Source
+
+E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 
 class Verdict(StrEnum):
@@ -61,6 +70,115 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+def real(value: object) -> float | None:
+    """The number *value* (also a scalar of numpy) as a float; None where it is none, or too large."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def share(value: object) -> float | None:
+    """The number *value* if it is from 0 to 1."""
+    number = real(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def at_least_zero(value: object) -> float | None:
+    """The number *value* if it is finite and 0 or more."""
+    number = real(value)
+    return number if number is not None and number >= 0 and math.isfinite(number) else None
+
+
+def rate(value: object) -> float | None:
+    """The number *value* if it is above 0 and below 1."""
+    number = real(value)
+    return number if number is not None and 0 < number < 1 else None
+
+
+SHARE = "a number from 0 to 1"
+AT_LEAST_ZERO = "a number, 0 or more"
+RATE = "a number above 0 and below 1"
+
+
+def _wrong(name: str, expected: str, found: object) -> CaseError:
+    return CaseError(
+        f"{name} has a wrong value", expected=expected, found=f"{found!r} ({type(found).__name__})"
+    )
+
+
+def _settle(
+    spec: object, names: Iterable[str], expected: str, read: Callable[[Any], object | None]
+) -> None:
+    """Replaces fields of the frozen *spec* that are not None by what *read* makes of them.
+
+    Whatever a caller gives ends up in JSON, so that it becomes a builtin here, or is refused (None).
+
+    Raises:
+        CaseError: A value cannot be used.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if value is None:
+            continue
+        settled = read(value)
+        if settled is None:
+            raise _wrong(f"{type(spec).__name__}.{name}", expected, value)
+        object.__setattr__(spec, name, settled)
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _count(value: object) -> int | None:
+    number = _whole(value)
+    return number if number is not None and number >= 1 else None
+
+
+def _entries(value: object) -> tuple[Any, ...] | None:
+    """The entries of a list or array; a text is none."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else None
+
+
+def _reals(value: object) -> tuple[float, ...] | None:
+    entries = (value,) if isinstance(value, Real) else _entries(value)
+    numbers = None if entries is None else [number for number in map(real, entries) if number is not None]
+    return None if entries is None or numbers is None or len(numbers) < len(entries) else tuple(numbers)
+
+
+def _pixels(value: object) -> int | tuple[int, int] | None:
+    entries = _entries(value)
+    if entries is None:
+        return _whole(value)
+    numbers = [number for number in map(_whole, entries) if number is not None]
+    return (numbers[0], numbers[1]) if len(numbers) == len(entries) == 2 else None
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    entries = _entries(value)
+    if entries is None or not all(isinstance(entry, str) for entry in entries):
+        return None
+    return tuple(map(str, entries))
+
+
+def _member(kind: type[E], value: object) -> E | None:
+    return next((member for member in kind if member == value), None)
+
+
+def _members(kind: type[E], value: object) -> tuple[E, ...] | None:
+    entries = _entries(value)
+    found = [member for entry in entries or () if (member := _member(kind, entry)) is not None]
+    return tuple(found) if entries is not None and len(found) == len(entries) else None
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """Preprocessing, applied identically for every engine: ``(pixel * scale - mean) / std``.
@@ -82,6 +200,11 @@ class InputSpec:
     resize: int | tuple[int, int] | None = None
     crop: int | tuple[int, int] | None = None
     color: str = "RGB"
+
+    def __post_init__(self) -> None:
+        _settle(self, ("scale",), "a number", real)
+        _settle(self, ("mean", "std"), "a number, or one a channel", _reals)
+        _settle(self, ("resize", "crop"), "pixels: one number, or (height, width)", _pixels)
 
     @property
     def is_identity(self) -> bool:
@@ -112,6 +235,9 @@ class ClassGates:
 
     recall_drop: float | None = None
     precision_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        _settle(self, ("recall_drop", "precision_drop"), SHARE, share)
 
 
 @dataclass(frozen=True)
@@ -146,12 +272,29 @@ class Gates:
     kl: float | None = None
     top1_agreement: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("recall_drop", "precision_drop", "accuracy_drop", "alpha"):
+            if getattr(self, name) is None:
+                raise _wrong(f"Gates.{name}", RATE if name == "alpha" else SHARE, None)
+        shares = ("recall_drop", "precision_drop", "accuracy_drop", "top_k_accuracy_drop", "cosine")
+        _settle(self, (*shares, "top1_agreement"), SHARE, share)
+        _settle(self, ("alpha",), RATE, rate)
+        _settle(self, ("max_abs", "max_rel", "relative_l2", "kl"), AT_LEAST_ZERO, at_least_zero)
+        _settle(self, ("classes",), "a mapping of class name to ClassGates", _class_gates)
+
     def margin(self, check: Check, name: str) -> float:
         """The accepted drop of recall or precision of class *name*, as a fraction."""
         own = self.classes.get(name, ClassGates())
         if check is Check.RECALL:
             return self.recall_drop if own.recall_drop is None else own.recall_drop
         return self.precision_drop if own.precision_drop is None else own.precision_drop
+
+
+def _class_gates(value: object) -> dict[str, ClassGates] | None:
+    if not isinstance(value, Mapping):
+        return None
+    whole = all(isinstance(k, str) and isinstance(v, ClassGates) for k, v in value.items())
+    return {str(name): own for name, own in value.items()} if whole else None
 
 
 ALL_CHECKS = tuple(Check)
@@ -195,14 +338,46 @@ class Case:
     lowered: Mapping[Precision, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "onnx", Path(self.onnx))
-        if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(self.classes))
+        _settle(self, ("onnx",), "a path", _path)
+        _settle(self, ("classes", "engines"), "a list of strings", _texts)
+        _settle(self, ("batch", "top_k"), "a whole number, 1 or more", _count)
+        known = ", ".join(ALL_CHECKS)
+        _settle(self, ("checks",), f"some of: {known}", lambda value: _members(Check, value))
+        _settle(self, ("input",), "an InputSpec", lambda v: v if isinstance(v, InputSpec) else None)
+        _settle(self, ("gates",), "Gates", lambda v: v if isinstance(v, Gates) else None)
+        kinds = ", ".join(Precision)
+        _settle(self, ("lowering",), f"LoweringSpec by precision ({kinds})", _lowering)
+        _settle(self, ("lowered",), f"paths by precision ({kinds})", _lowered)
+        for name in ("onnx", "batch", "top_k", "checks", "engines", "input", "gates", "lowering", "lowered"):
+            if getattr(self, name) is None:
+                raise _wrong(f"Case.{name}", "a value, or nothing for the default", None)
 
     @property
     def needs_labels(self) -> bool:
         """Whether any of the checks counts right and wrong answers."""
         return bool({Check.ACCURACY, Check.RECALL, Check.PRECISION} & set(self.checks))
+
+
+def _path(value: object) -> Path | None:
+    return Path(value) if isinstance(value, str | PathLike) else None
+
+
+def _by_precision(value: object, read: Callable[[Any], T | None]) -> dict[Precision, T] | None:
+    if not isinstance(value, Mapping):
+        return None
+    found = {_member(Precision, name): read(inner) for name, inner in value.items()}
+    settled = {
+        name: inner for name, inner in found.items() if name is not None and inner is not None
+    }
+    return settled if len(settled) == len(value) else None
+
+
+def _lowering(value: object) -> dict[Precision, LoweringSpec] | None:
+    return _by_precision(value, lambda spec: spec if isinstance(spec, LoweringSpec) else None)
+
+
+def _lowered(value: object) -> dict[Precision, Path] | None:
+    return _by_precision(value, _path)
 
 
 @dataclass(frozen=True)

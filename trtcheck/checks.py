@@ -12,7 +12,7 @@ from scipy import stats
 from trtcheck import judge
 from trtcheck.baselines.schema import Baseline, finite
 from trtcheck.case import Check, Gates, Numerics, Outcome, Precision, Verdict, worst
-from trtcheck.errors import BaselineError
+from trtcheck.errors import BaselineError, CaseError
 from trtcheck.judge import unpaired
 from trtcheck.judge.classes import AccuracyVerdict, ClassesVerdict, ClassVerdict
 from trtcheck.metrics.confusion import Confusion
@@ -42,11 +42,19 @@ FindBaseline = Callable[[], "Approved"]
 """Looks the approved baseline up; raises BaselineError where it must not be compared."""
 
 
-def numerics_note(numerics: Numerics, precision: Precision | None) -> tuple[str, ...]:
+def gates_record(gates: Gates) -> dict[str, Any]:
+    """The limits, JSON-ready."""
+    return {**asdict(gates), "classes": {name: asdict(own) for name, own in gates.classes.items()}}
+
+
+def numerics_note(
+    numerics: Numerics, precision: Precision | None, lowered: Mapping[str, Any]
+) -> tuple[str, ...]:
     """What a reader must know of how the answers came about."""
     if numerics is Numerics.EMULATED:
         return (EMULATED,)
-    return (SHARED_PROVIDER,) if numerics is Numerics.NATIVE and precision is Precision.FP32 else ()
+    own = precision is Precision.FP32 and lowered.get("made_by") == "trtcheck"
+    return (SHARED_PROVIDER,) if numerics is Numerics.NATIVE and own else ()
 
 
 def build(case: Case, engine: EngineSpec, built: BuiltEngine) -> Outcome:
@@ -60,9 +68,13 @@ def build(case: Case, engine: EngineSpec, built: BuiltEngine) -> Outcome:
     return Outcome(
         model=case.name, engine=engine.name, check=Check.BUILD,
         verdict=Verdict.FAIL if wrong else Verdict.PASS, message=wrong or message, numerics=built.numerics,
-        measured={"cached": built.cached, "facts": dict(facts), "lowered": dict(built.lowered)},
+        measured={
+            "cached": built.cached, "facts": dict(facts), "lowered": dict(built.lowered),
+            "gates": gates_record(case.gates),
+        },
         notes=(
-            *numerics_note(built.numerics, engine.precision), *built.lowered.get("notes", ()), *built.notes,
+            *numerics_note(built.numerics, engine.precision, built.lowered),
+            *built.lowered.get("notes", ()), *built.notes,
         ),
     )  # fmt: skip
 
@@ -79,8 +91,11 @@ def _not_as_asked(precision: Precision | None, types: Mapping[str, int]) -> str 
     return None
 
 
-def outputs(evaluation: Evaluation, gates: Gates) -> Outcome:
-    """Whether every output is there, finite and, where gates say so, close to the reference's."""
+def outputs(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:
+    """Whether every output is there, finite and, where gates say so, close to the reference's.
+
+    The approved output errors stand beside these ones; they diagnose and do not gate.
+    """
     failures = list(evaluation.problems)
     for drift in evaluation.outputs:
         counts = ((drift.nan, "NaN"), (drift.inf, "infinite"))
@@ -108,7 +123,7 @@ def outputs(evaluation: Evaluation, gates: Gates) -> Outcome:
             message += "; finite and of the right shape, no limit is set"
         if agreement is not None:
             message += f"; same answer on {fraction(agreement['top1'])} of {evaluation.images} images"
-    return _outcome(
+    outcome = _outcome(
         evaluation, Check.OUTPUTS, Verdict.FAIL if failures else Verdict.PASS, message,
         {
             "outputs": [drift_row(drift) for drift in evaluation.outputs],
@@ -117,6 +132,12 @@ def outputs(evaluation: Evaluation, gates: Gates) -> Outcome:
             "limits": {name: getattr(gates, name) for name in _LIMITS},
         },
     )  # fmt: skip
+    approved = _approved(outcome, find)
+    if isinstance(approved, Outcome):
+        return approved
+    errors = None if approved.baseline is None else {"outputs": dict(approved.baseline.outputs)}
+    beside = {} if errors is None else {"baseline": errors}
+    return replace(outcome, notes=(*outcome.notes, *approved.notes), measured={**outcome.measured, **beside})
 
 
 _LIMITS = ("max_abs", "max_rel", "relative_l2", "cosine", "kl", "top1_agreement")
@@ -166,12 +187,33 @@ def agreement_row(evaluation: Evaluation) -> dict[str, Any] | None:
     }
 
 
+def require_known_classes(evaluation: Evaluation, gates: Gates) -> None:
+    """Refuses gates for classes that the case does not have.
+
+    Raises:
+        CaseError: A class is not there.
+    """
+    unknown = sorted(set(gates.classes) - set(evaluation.classes)) if evaluation.classes else []
+    if unknown:
+        known = evaluation.classes
+        raise CaseError(
+            f"{evaluation.model}: gates name a class that is not there: {', '.join(unknown)}",
+            expected=f"one of: {', '.join(known[:20])}{' …' if len(known) > 20 else ''}",
+        )
+
+
 def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:
     """Whether accuracy over all labelled images fell, against the reference and the approved baseline."""
     labels = evaluation.judged_labels()
     result = judge.accuracy(
         labels.truth, labels.reference, labels.candidate, drop=gates.accuracy_drop, alpha=gates.alpha
     )
+    if gates.top_k_accuracy_drop is not None and evaluation.top_k >= len(evaluation.classes):
+        raise CaseError(
+            f"{evaluation.model}: top_k_accuracy_drop tests nothing: every class is among the best "
+            f"{evaluation.top_k}", expected=f"top_k below {len(evaluation.classes)}, the number of classes",
+            found=evaluation.top_k,
+        )  # fmt: skip
     # Where top-k is only reported, what it could have seen is stated for the margin of accuracy.
     top_k_drop = gates.accuracy_drop if gates.top_k_accuracy_drop is None else gates.top_k_accuracy_drop
     top_k = judge.top_k_accuracy(
@@ -291,14 +333,9 @@ def _with_baseline(
     against: Callable[[Baseline], tuple[Verdict, str, dict[str, Any]]],
 ) -> Outcome:
     """The *outcome* after the engine was compared with what was approved, where there is anything."""
-    if find is None:
-        return outcome
-    try:
-        approved = find()
-    except BaselineError as error:
-        # The verdict against the reference stays readable; nothing that was measured is lost.
-        meanwhile = f"meanwhile, against the reference: {outcome.verdict.value}: {outcome.message}"
-        return replace(outcome, verdict=Verdict.ERROR, message=f"{error}\n  {meanwhile}")
+    approved = _approved(outcome, find)
+    if isinstance(approved, Outcome):
+        return approved
     notes = (*outcome.notes, *approved.notes)
     baseline = approved.baseline
     if baseline is None or not baseline.classes:
@@ -314,6 +351,18 @@ def _with_baseline(
         outcome, notes=notes, verdict=worst((outcome.verdict, verdict)), message=both,
         measured={**outcome.measured, "baseline": {**measured, "verdict": verdict.value}},
     )  # fmt: skip
+
+
+def _approved(outcome: Outcome, find: FindBaseline | None) -> Approved | Outcome:
+    """What was approved; or the finished outcome, where nothing is looked up or it must not be compared."""
+    if find is None:
+        return outcome
+    try:
+        return find()
+    except BaselineError as error:
+        # The verdict against the reference stays readable; nothing that was measured is lost.
+        meanwhile = f"meanwhile, against the reference: {outcome.verdict.value}: {outcome.message}"
+        return replace(outcome, verdict=Verdict.ERROR, message=f"{error}\n  {meanwhile}")
 
 
 def _paired_answers(baseline: Baseline, evaluation: Evaluation) -> np.ndarray | None:
@@ -347,7 +396,10 @@ def _outcome(
     return Outcome(
         model=evaluation.model, engine=evaluation.engine, check=check, verdict=verdict, message=message,
         numerics=numerics, measured=measured,
-        notes=(*numerics_note(numerics, Precision(named) if named else None), *suspicions),
+        notes=(
+            *numerics_note(numerics, Precision(named) if named else None, evaluation.record["lowered"]),
+            *suspicions,
+        ),
     )  # fmt: skip
 
 
@@ -408,13 +460,16 @@ def _unsure(result: ClassesVerdict) -> str:
     """The inconclusive classes, and why they are."""
     unsure = result.named(Verdict.INCONCLUSIVE)
     never = [row for row in unsure if row.before == 0]
-    few = [row for row in unsure if row.before != 0]
+    gone = [row for row in unsure if row.before and row.after is None]
+    few = [row for row in unsure if row not in never and row not in gone]
     parts = []
     if few:
         fell = [row for row in few if row.drop is not None and row.drop > 0]
         drops = ", ".join(f"'{row.name}' {points(row.drop)} of {row.support}" for row in fell[:3])
         observed = f" (observed drops: {drops} images)" if drops else ""
         parts.append(f"too few images to tell for {listed(row.name for row in few)}{observed}")
+    if gone:
+        parts.append(f"no answer is {listed(row.name for row in gone)} any more")
     if never:
         parts.append(f"nothing to lose in {listed(row.name for row in never)}, never right before")
     return "; ".join(parts)
@@ -438,7 +493,7 @@ def _class_message(check: Check, row: ClassVerdict) -> str:
 
 
 CHECKS: Mapping[Check, Callable[[Evaluation, Gates, FindBaseline | None], Outcome]] = {
-    Check.OUTPUTS: lambda evaluation, gates, _find: outputs(evaluation, gates),
+    Check.OUTPUTS: outputs,
     Check.ACCURACY: accuracy,
     Check.RECALL: recall,
     Check.PRECISION: precision,

@@ -111,8 +111,11 @@ class CheckItem(pytest.Item):
         self.user_properties.clear()
         if self.check is Check.BUILD:
             return
+        from trtcheck.checks import require_known_classes
+
         try:
-            self.config.stash[RUNTIME].workbench.evaluation(self.case, self.engine)
+            evaluation = self.config.stash[RUNTIME].workbench.evaluation(self.case, self.engine)
+            require_known_classes(evaluation, self.case.gates)
         except TrtcheckError as error:
             # pytest asks `repr_failure` about the call alone; this keeps the traceback out of setup too.
             raise pytest.fail.Exception(str(error), pytrace=False) from None
@@ -159,6 +162,7 @@ def judge(runtime: Runtime, case: Case, engine: EngineSpec, check: Check) -> Out
     if check is Check.BUILD:
         return checks.build(case, engine, runtime.workbench.built(case, engine))
     evaluation = runtime.workbench.evaluation(case, engine)
+    checks.require_known_classes(evaluation, case.gates)
     settings = runtime.settings
     find = None if settings.update_baselines else partial(store.find, settings.baselines, evaluation)
     return checks.CHECKS[check](evaluation, case.gates, find)

@@ -6,7 +6,7 @@ that an engine answered outlives the session.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from trtcheck import digests
 from trtcheck.backends import open_backend
 from trtcheck.backends.base import Backend, BuiltEngine, LoadedEngine
 from trtcheck.cache import Cache
-from trtcheck.case import Case, EngineSpec, Gates, Numerics, Precision
+from trtcheck.case import Case, EngineSpec, Numerics, Precision
 from trtcheck.errors import CaseError, DataError, EngineError, TrtcheckError
 from trtcheck.shared import SharedResults
 
@@ -39,6 +39,7 @@ class Resolved:
 
     Attributes:
         images: The evaluation data.
+        digest: Digest of its inputs, read once.
         signature: Inputs and outputs of the reference model.
         classes: Class names; empty where no class scores are judged.
         scores: Name of the output with the class scores, or None.
@@ -46,6 +47,7 @@ class Resolved:
     """
 
     images: Images
+    digest: str
     signature: Signature
     classes: tuple[str, ...]
     scores: str | None
@@ -75,7 +77,8 @@ def resolve(case: Case) -> Resolved:
             hint='add labels (-1 for "none"), or set checks = ["build", "outputs"]',
         )  # fmt: skip
     truth = np.full(len(images), NO_LABEL, np.int64) if images.labels is None else images.labels
-    given = case.classes or images.class_names
+    # Folder names are classes only where answers are judged: outputs can be compared of any model.
+    given = case.classes or (images.class_names if case.needs_labels else None)
     scores: str | None = None
     classes: tuple[str, ...] = ()
     if case.needs_labels or given is not None or case.output is not None:
@@ -88,13 +91,7 @@ def resolve(case: Case) -> Resolved:
             f"labels[{where}] is out of range", where=images.name,
             expected=f"-1 to {len(classes) - 1} for {len(classes)} classes", found=top,
         )  # fmt: skip
-    unknown = sorted(set(case.gates.classes) - set(classes)) if classes else []
-    if unknown:
-        raise CaseError(
-            f"{case.name}: gates name a class that is not there: {', '.join(unknown)}",
-            expected=f"one of: {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}",
-        )
-    return Resolved(images, signature, classes, scores, truth)
+    return Resolved(images, images.digest(), signature, classes, scores, truth)
 
 
 def _numbered(case: Case, signature: Signature, scores: str) -> tuple[str, ...]:
@@ -128,6 +125,7 @@ class Workbench:
         self._progress = progress
         self._backend: Backend | None = None
         self._resolved: dict[str, Resolved] = {}
+        self._identities: dict[int, tuple[Any, Any]] = {}
         self._evaluations: dict[str, Evaluation] = {}
 
     @property
@@ -139,11 +137,38 @@ class Workbench:
 
     def resolve(self, case: Case) -> Resolved:
         """The opened case, opened once a process; see `resolve`."""
-        key = case_key(case)
+        key = self._claimed(case)
         if key not in self._resolved:
             self._resolved.clear()  # one model's data at a time is enough memory
             self._resolved[key] = resolve(case)
         return self._resolved[key]
+
+    def _claimed(self, case: Case) -> str:
+        """The key of *case*, which has its name to itself: baselines and reports are kept by it.
+
+        Raises:
+            CaseError: Another case of this session has the same name.
+        """
+        key = case_key(case, self._remembered_identity)
+        name = digests.short(digests.of_json(case.name))
+        claim, _ = self._results.get_or_make(f"name-{name}", lambda: ({"case": key}, {}))
+        if claim["case"] != key:
+            raise CaseError(
+                f"two different cases are called '{case.name}'",
+                expected="a name of its own for every case, since baselines and reports are kept by it",
+                hint='name them apart, for example Case(name=f"{model}-{variant}", …)',
+            )
+        return key
+
+    def _remembered_identity(self, case: Case, source: Any) -> Any:
+        """The identity of a source, read once as long as the source lives."""
+        known = self._identities.get(id(source))
+        if known is None or known[0] is not source:
+            known = self._identities[id(source)] = (source, _identity(case, source))
+        return known[1]
+
+    def _key(self, case: Case, engine: EngineSpec) -> str:
+        return digests.short(digests.of_json([self._claimed(case), engine.name, str(engine.path)]))
 
     def built(self, case: Case, engine: EngineSpec) -> BuiltEngine:
         """The engine, built once a session.
@@ -157,7 +182,7 @@ class Workbench:
             paths = {"path": str(built.path), "lowered_path": str(built.lowered_path)}
             return {**asdict(built), **paths}, {}
 
-        record, _ = self._results.get_or_make(f"build-{_key(case, engine)}", make)
+        record, _ = self._results.get_or_make(f"build-{self._key(case, engine)}", make)
         return BuiltEngine(
             path=Path(record["path"]),
             lowered_path=Path(record["lowered_path"]),
@@ -188,7 +213,7 @@ class Workbench:
         """
         from trtcheck.evaluation_record import from_parts, to_parts
 
-        key = _key(case, engine)
+        key = self._key(case, engine)
         if key not in self._evaluations:
             record, arrays = self._results.get_or_make(
                 f"evaluation-{key}", lambda: to_parts(self._evaluate(case, engine))
@@ -262,7 +287,7 @@ class Workbench:
         return digests.of_json(
             {
                 "model": model.digest(case.onnx),
-                "data": resolved.images.digest(),
+                "data": resolved.digest,
                 "input": asdict(case.input),
                 "batch": size,
                 "runtime": f"onnxruntime {onnxruntime.__version__} cpu",
@@ -307,11 +332,11 @@ class Workbench:
             },
             "data": {
                 "name": resolved.images.name,
-                "digest": resolved.images.digest(),
+                "digest": resolved.digest,
                 "labels_digest": digests.of_array(resolved.truth),
             },
             "calibration": self._calibration_record(case, built),
-            "gates": gates_record(case.gates),
+            "checks": [check.value for check in case.checks],
         }
 
     @staticmethod
@@ -347,38 +372,31 @@ def _with_batch(reference: Signature, engine: Signature, name: str) -> Signature
     return replace(reference, inputs=inputs)
 
 
-def gates_record(gates: Gates) -> dict[str, Any]:
-    """The limits, JSON-ready."""
-    return {**asdict(gates), "classes": {name: asdict(own) for name, own in gates.classes.items()}}
+def case_key(case: Case, identity: Callable[[Case, Any], Any]) -> str:
+    """A digest that tells cases apart within a session; gates do not count.
 
-
-def case_key(case: Case) -> str:
-    """A digest that tells cases apart within a session without reading their files."""
-
-    def identity(source: Any) -> Any:
-        if source is None or isinstance(source, str | Path):
-            return str(source)
-        if isinstance(source, Mapping):
-            return {str(name): str(path) for name, path in source.items()}
-        from trtcheck.data.sources import open_images
-
-        opened = open_images(source, spec=case.input)
-        return [opened.digest(), None if opened.labels is None else digests.of_array(opened.labels)]
-
-    plain = {
-        name: getattr(case, name)
-        for name in ("name", "onnx", "classes", "batch", "output", "top_k", "checks")
-    }
-    text = {name: str(value) for name, value in plain.items()}
+    Args:
+        case: The case.
+        identity: What stands for one of its sources.
+    """
+    plain = ("name", "onnx", "classes", "batch", "output", "top_k", "checks")
+    text = {name: str(getattr(case, name)) for name in plain}
     lowering = {str(name): asdict(spec) for name, spec in case.lowering.items()}
     lowered = {str(name): str(path) for name, path in case.lowered.items()}
-    return digests.of_json(
-        [text, identity(case.data), identity(case.calibration), asdict(case.input), lowering, lowered]
-    )
+    sources = [identity(case, case.data), identity(case, case.calibration)]
+    return digests.of_json([text, sources, asdict(case.input), lowering, lowered])
 
 
-def _key(case: Case, engine: EngineSpec) -> str:
-    return digests.short(digests.of_json([case_key(case), engine.name, str(engine.path)]))
+def _identity(case: Case, source: Any) -> Any:
+    """What stands for *source*: its paths, or the digest of what is in memory."""
+    from trtcheck.data.sources import open_images
+
+    if source is None or isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, Mapping):
+        return {str(name): str(path) for name, path in source.items()}
+    opened = open_images(source, spec=case.input)
+    return [opened.digest(), None if opened.labels is None else digests.of_array(opened.labels)]
 
 
 def read_evaluations(shared: Path) -> list[Evaluation]:

@@ -59,8 +59,8 @@ def read_settings(
 
     def folder(name: str, default: Path | None) -> Path | None:
         if options.get(name):
-            return _absolute(invoked_in, options[name])
-        return _absolute(root, ini[name]) if ini.get(name) else default
+            return (invoked_in / at_home(options[name], f"--trt-{name}")).absolute()
+        return (root / at_home(ini[name], f"ini key trt_{name}")).absolute() if ini.get(name) else default
 
     engines = None
     if options.get("engine") is not None:
@@ -71,11 +71,13 @@ def read_settings(
     report = folder("report", root / "reports")
     if baselines is None or report is None:
         raise OptionError("the folders of baselines and report cannot be empty")
-    for option, path in (("--trt-report", report), ("--trt-baselines", baselines)):
-        if path.exists() and not path.is_dir():
+    for name, path in (("report", report), ("baselines", baselines)):
+        # A default folder is no wish: a project that merely has the plugin may have such a file.
+        if (options.get(name) or ini.get(name)) and path.exists() and not path.is_dir():
             raise OptionError(
-                f"{option} needs a folder", where=path, expected="a folder, or nothing yet", found="a file"
-            )
+                f"--trt-{name} needs a folder", where=path, expected="a folder, or nothing yet",
+                found="a file",
+            )  # fmt: skip
     return Settings(
         engines=engines,
         backend=parse_backend(options.get("backend") or ini.get("backend") or "auto"),
@@ -87,8 +89,23 @@ def read_settings(
     )
 
 
-def _absolute(base: Path, text: str) -> Path:
-    return (base / Path(text).expanduser()).absolute()
+def at_home(path: str | Path, name: str) -> Path:
+    """The *path* with a leading ``~`` or ``~user`` resolved.
+
+    Args:
+        path: The path.
+        name: Option or key that messages name.
+
+    Raises:
+        OptionError: There is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise OptionError(
+            f"{name} names a home folder that is not there", expected="a path", found=path,
+            hint="write the whole path",
+        ) from error  # fmt: skip
 
 
 def parse_backend(name: str) -> str:
@@ -142,7 +159,7 @@ def _engine(text: str, base: Path, where: str) -> EngineSpec:
         raise OptionError(
             f"{where}: {text} is not part of this version of trtcheck", expected=", ".join(known), found=text
         )
-    path = Path(text).expanduser()
+    path = at_home(text, where)
     if not text or (len(path.parts) == 1 and not path.suffix):
         raise OptionError(
             f"{where}: '{text}' is no precision{_meant(text, known)}",

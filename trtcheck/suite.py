@@ -11,9 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trtcheck.case import Case, Check, ClassGates, Gates, InputSpec, LoweringSpec, Precision
+from trtcheck.case import (
+    AT_LEAST_ZERO, RATE, SHARE, Case, Check, ClassGates, Gates, InputSpec, LoweringSpec, Precision,
+    at_least_zero, rate, real, share,
+)  # fmt: skip
 from trtcheck.errors import OptionError, SuiteError
-from trtcheck.settings import parse_engines
+from trtcheck.settings import at_home, parse_engines
 
 if TYPE_CHECKING:
     from trtcheck.case import EngineSpec
@@ -39,8 +42,10 @@ def read_suite(path: Path) -> tuple[Case, ...]:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, no UTF-8, or an integer of thousands of digits
         raise SuiteError("is no valid TOML", where=path, found=error) from error
+    except RecursionError as error:
+        raise SuiteError("is nested too deeply to be read", where=path) from error
     except OSError as error:
         raise SuiteError("cannot be read", where=path, found=error) from error
     top = _Table(path, "", document)
@@ -104,12 +109,10 @@ class _Table:
 
     def share(self, name: str, default: T) -> float | T:
         """A number from 0 to 1."""
-        return self.get(
-            name, default, "a number from 0 to 1", lambda v: v if _number(v) and 0 <= v <= 1 else None
-        )
+        return self.get(name, default, SHARE, share)
 
     def at_least_zero(self, name: str, default: T) -> float | T:
-        return self.get(name, default, "a number, 0 or more", lambda v: v if _number(v) and v >= 0 else None)
+        return self.get(name, default, AT_LEAST_ZERO, at_least_zero)
 
     def count(self, name: str, default: int) -> int:
         return self.get(name, default, "a whole number, 1 or more", lambda v: v if _whole(v) else None)
@@ -133,7 +136,10 @@ class _Table:
         return None if text is None else self.existing(name, text)
 
     def existing(self, name: str, text: str) -> Path:
-        path = self.path.parent / Path(text).expanduser()
+        try:
+            path = self.path.parent / at_home(text, self.at(name))
+        except OptionError as error:
+            raise SuiteError(str(error), where=self.path) from error
         if not path.exists():
             raise SuiteError(
                 f"{self.at(name)} names a file that is not there", where=self.path, expected=path,
@@ -154,7 +160,8 @@ class _Table:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = real(value)
+    return number is not None and math.isfinite(number)
 
 
 def _whole(value: object, least: int = 1) -> bool:
@@ -301,12 +308,7 @@ def _gates(table: _Table | None, default: Gates = _DEFAULTS.gates) -> Gates:
         precision_drop=table.share("precision_drop", default.precision_drop),
         accuracy_drop=table.share("accuracy_drop", default.accuracy_drop),
         top_k_accuracy_drop=table.share("top_k_accuracy_drop", default.top_k_accuracy_drop),
-        alpha=table.get(
-            "alpha",
-            default.alpha,
-            "a number above 0 and below 1",
-            lambda v: v if _number(v) and 0 < v < 1 else None,
-        ),
+        alpha=table.get("alpha", default.alpha, RATE, rate),
         classes={**default.classes, **own},
         max_abs=table.at_least_zero("max_abs", default.max_abs),
         max_rel=table.at_least_zero("max_rel", default.max_rel),

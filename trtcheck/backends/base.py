@@ -55,7 +55,7 @@ class BuiltEngine:
 
 
 class LoadedEngine(Protocol):
-    """An engine that answers batches; a context manager that frees what it holds."""
+    """An engine that answers batches until it is closed."""
 
     @property
     def signature(self) -> Signature:

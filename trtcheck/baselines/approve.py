@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck.baselines import store
-from trtcheck.case import Verdict
+from trtcheck.case import Check, Verdict
 from trtcheck.errors import BaselineError
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ def write(
     """
     path = store.path_of(root, evaluation)
     bad = [i["check"] for i in items if i["verdict"] in (Verdict.FAIL.value, Verdict.ERROR.value)]
+    unjudged = _unjudged(evaluation, items)
     unhealthy = {
         f"{', '.join(dict.fromkeys(bad))} failed": bool(bad),
         "the run was interrupted": interrupted,
         "NaN or infinity": bool(evaluation.nonfinite),
         "; ".join(evaluation.problems): bool(evaluation.problems),
+        f"{', '.join(unjudged)} did not run": bool(unjudged),
     }
     reason = next((text for text, found in unhealthy.items() if found), None)
     if reason is not None:
@@ -54,6 +56,20 @@ def write(
         return _state("not written", path, root, str(error))
     status = "written" if changed else "unchanged"
     return _state(status, path, root, f"{status}: {_shown(path, root)}")
+
+
+def _unjudged(evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Checks without which nothing is approved and that did not run.
+
+    A suite file's items must all have run. A suite in Python chooses its checks itself: one that counts
+    answers is enough there.
+    """
+    ran = {i["check"] for i in items}
+    declared = [check for check in evaluation.record["checks"] if check not in ran]
+    if any(i["nodeid"].endswith(f"[{evaluation.engine}]::{i['check']}") for i in items):
+        return declared
+    counting = {Check.ACCURACY.value, Check.RECALL.value, Check.PRECISION.value}
+    return [] if ran & counting or not counting & set(evaluation.record["checks"]) else declared
 
 
 def _shown(path: Path, root: Path) -> str:

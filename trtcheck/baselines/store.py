@@ -111,10 +111,14 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
             hint=f"restore the class names, or approve the new results: {update_command(evaluation.engine)}",
         )  # fmt: skip
     _check_counts(baseline, evaluation, path)
+    what = {"model": "model", "calibration": "calibration data", "lowered": "lowered model"}
+    differ = [name for name in what if baseline.digests.get(name) != now[name]]
+    # A lowered model changes with what it is made from: it is told where nothing else explains it.
+    told = differ if differ == ["lowered"] else [name for name in differ if name != "lowered"]
     return tuple(
-        f"the {what} changed since the baseline was approved ({short(str(then))} -> {short(str(now[name]))})"
-        for name, what in (("model", "model"), ("calibration", "calibration data"))
-        if (then := baseline.digests.get(name)) != now[name]
+        f"the {what[name]} changed since the baseline was approved "
+        f"({short(str(baseline.digests.get(name)))} -> {short(str(now[name]))})"
+        for name in told
     )
 
 

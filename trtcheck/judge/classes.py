@@ -280,10 +280,15 @@ def judge_family(rows: Sequence[ClassVerdict], fell: Sequence[bool], alpha: floa
     judged = list(rows)
     for k, adjusted in zip(tested, holm(np.array([rows[k].p for k in tested])), strict=True):
         verdict = verdict_of(fell[k], bool(adjusted <= alpha), rows[k].detectable)
-        if verdict is Verdict.PASS and rows[k].before == 0 and not rows[k].after:
-            verdict = Verdict.INCONCLUSIVE  # what was never right cannot get worse
+        if verdict is Verdict.PASS and _says_nothing(rows[k]):
+            verdict = Verdict.INCONCLUSIVE
         judged[k] = replace(rows[k], p_adjusted=float(adjusted), verdict=verdict)
     return ClassesVerdict(_overall([judged[k].verdict for k in tested]), tuple(judged), alpha)
+
+
+def _says_nothing(row: ClassVerdict) -> bool:
+    """Whether a pass would be empty: what was never right cannot get worse, what is gone has no precision."""
+    return (row.before == 0 and not row.after) or (row.before is not None and row.after is None)
 
 
 def verdict_of(fell: bool, significant: bool, detectable: float | None) -> Verdict:

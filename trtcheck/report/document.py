@@ -247,7 +247,7 @@ def _model(
             (_relative(e.record["calibration"], root) for e in evaluations if e.record["calibration"]), None
         ),
         "classes": list(first.classes),
-        "gates": record["gates"],
+        "gates": next((i["gates"] for i in own if i.get("gates") is not None), None),
     }
 
 

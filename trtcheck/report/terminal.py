@@ -24,12 +24,12 @@ class Line:
 def summary(document: Mapping[str, Any]) -> Iterator[Line]:
     """Lines of the summary: regressions first, then what is inconclusive, then one line an engine."""
     items = document["items"]
-    seen: set[tuple[str, str | None, str]] = set()
+    seen: set[tuple[str | None, ...]] = set()
     for verdict in (*_ALARMING, "inconclusive"):
         for item in items:
             # One broken data set breaks every item of every engine in the same way: it is told once.
-            engine = item["engine"] if verdict != "error" else None
-            same = (item["model"], engine, item["message"])
+            own = (item["engine"], item["check"]) if verdict != "error" else ()
+            same = (item["model"], item["message"], *own)
             if item["verdict"] != verdict or same in seen:
                 continue
             seen.add(same)
@@ -81,7 +81,7 @@ def _engine(engine: Mapping[str, Any]) -> str:
     numerics = f" {engine['numerics']}" if engine["numerics"] else ""
     rest = (engine["lowered"] or {}).get("rest")
     how = f" (rest {rest})" if rest else ""
-    if {"accuracy", "recall", "precision"} & engine["checks"].keys() and len(engine["checks"]) < len(Check):
+    if 0 < len(engine["checks"]) < len(Check):
         parts.append(f"checked: {', '.join(engine['checks'])}")
     detail = f": {', '.join(part for part in parts if part)}" if parts else ""
     return f"{engine['verdict'].upper():<12} {engine['model']}[{engine['engine']}]{how}{numerics}{detail}"
