@@ -14,6 +14,7 @@ from graphs import BF16, FLOAT, FP16, cnn, graph, norm_by_hand, overflowing_matm
 from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from trtcheck import backends
 from trtcheck.backends import KNOWN, PLANNED, open_backend
 from trtcheck.backends.onnxruntime import OnnxRuntimeCpu, OrtSession, reference_session, session_options
 from trtcheck.case import Numerics
@@ -251,3 +252,30 @@ def test_answers_depend_on_neither_threads_nor_batch(tmp_path: Path, fp16: bool)
     for size in (1, 5):
         parts = [one.infer({"x": x[i : i + size]})["y"] for i in range(0, len(x), size)]
         np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+# Layers.
+
+
+def test_contributed_operators_are_built_and_looked_into(backend: OnnxRuntimeCpu, tmp_path: Path) -> None:
+    model = graph(
+        [
+            helper.make_node("QuickGelu", ["x"], ["g"], name="gelu", domain="com.microsoft"),
+            helper.make_node("Mul", ["g", "g"], ["y"], name="square"),
+        ],
+        [("x", FP16, ["N"])], [("y", FP16, ["N"])], domains={"com.microsoft": 1},
+    )  # fmt: skip
+    lowered = save(model, tmp_path / "fp16.onnx")
+    assert backend.build(lowered, tmp_path / "engine.onnx")["nodes"] == 2
+    found = backend.find_overflow(lowered, {"x": np.array([1, 256], np.float16)})
+    assert found == "square reaches 65536, FP16 ends at 65504: keep it in FP32"
+
+
+@pytest.mark.parametrize("module", ["graph_types", "emulation", "probes", "finding", "census", "overflow"])
+def test_what_emulates_knows_no_runtime(module: str) -> None:
+    code = f"import sys, trtcheck.backends.{module}; print([m for m in sys.modules if 'onnxruntime' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    source = (Path(backends.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+    lines = [line.strip() for line in source.splitlines()]
+    assert not [line for line in lines if line.startswith(("import ", "from ")) and "onnxruntime" in line]

@@ -132,7 +132,7 @@ def test_errors_for_people_pass_unchanged(tmp_path):
     def fail(folder: Path) -> dict[str, object]:
         raise LoweringError("cannot be lowered")
 
-    with pytest.raises(LoweringError, match="^cannot be lowered$"):
+    with pytest.raises(LoweringError, match=r"^cannot be lowered$"):
         Cache(tmp_path).get_or_make("lowered", KEY, fail)
 
 

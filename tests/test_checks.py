@@ -243,7 +243,7 @@ def test_a_pass_says_what_it_could_have_missed():
     detectable = checks.recall(same, GATES).measured["classes"][0]["detectable"]
     assert checks.recall(same, GATES).message == (
         "recall holds in 3 classes: no class fell; "
-        f"a drop under {detectable * 100:.1f} points could have been missed in 'Shirt'"
+        f"a drop under {detectable * 100:.1f} points could have been missed in any class"
     )
     assert "new false positives, under" in checks.precision(same, GATES).message
 
@@ -385,8 +385,8 @@ def test_without_a_baseline_the_verdict_stands_and_the_command_is_noted(tmp_path
     outcome = checks.recall(now, GATES, partial(store.find, tmp_path, now))
     assert outcome.verdict is PASS
     assert "baseline" not in outcome.measured
-    assert "no baseline yet: cats/fp16/" in outcome.notes[-1]
-    assert "pytest --trt-engine=fp16 --trt-update-baselines" in outcome.notes[-1]
+    assert "/cats/fp16/onnxruntime-cpu-emulated.json; what makes it" in outcome.notes[-1]
+    assert "the same command with --trt-update-baselines" in outcome.notes[-1]
 
 
 def test_a_changed_model_is_compared_and_noted(tmp_path):

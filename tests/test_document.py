@@ -20,7 +20,6 @@ from trtcheck.baselines import approve, store
 from trtcheck.case import Case, Check, EngineSpec, Gates, Numerics, Outcome, Precision, Verdict
 from trtcheck.evaluation import Evaluation
 from trtcheck.report.document import FULL_MATRIX, document, item, plain
-from trtcheck.checks import gates_record
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "report-schema.md"
 GATES = Gates(top_k_accuracy_drop=0.01)
@@ -45,7 +44,7 @@ def facts(root: Path, **changed: Any) -> dict[str, Any]:
     }  # fmt: skip
     return record(
         lowered=lowered,
-        facts={"nodes": 3, "types": {"FLOAT16": 3}, "engine_bytes": 99},
+        facts={"nodes": 3, "types": {"FLOAT16": 3}, "products": {"FLOAT16": 1}, "engine_bytes": 99},
         model={"path": str(root / "model.onnx"), "digest": "sha256:m", "inputs": ["x"], "outputs": ["y"]},
         data={"name": str(root / "eval.npz"), "digest": "sha256:d", "labels_digest": "sha256:l"},
         calibration={"name": f"{root / 'a.npy'}, {root / 'b.npy'}", "digest": "sha256:c", "images": 64},

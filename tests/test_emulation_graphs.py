@@ -25,7 +25,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from trtcheck.backends.emulation import emulate, needs_emulation, transform
 from trtcheck.backends.graph_types import facts, is_narrow, typed
-from trtcheck.backends.onnxruntime import run_once
+from trtcheck.backends.onnxruntime import element_types, run_once
 from trtcheck.errors import EngineError
 
 X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
@@ -92,7 +92,10 @@ def test_contributed_operators_are_typed_by_onnx_runtime() -> None:
         domains={"com.microsoft": 1},
     )
     x = np.array([1, 255, 256], np.float16)
-    assert np.isinf(run_once(emulate(model), {"x": x})["y"]).tolist() == [False, False, True]
+    emulated = emulate(model, element_types)
+    assert np.isinf(run_once(emulated, {"x": x})["y"]).tolist() == [False, False, True]
+    with pytest.raises(EngineError, match="gelu: the type of tensor 'g' is unknown"):
+        emulate(model)  # with nobody to ask
 
 
 # Mixed with Q/DQ.

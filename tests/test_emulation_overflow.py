@@ -27,13 +27,22 @@ from graphs import (
 from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from trtcheck.backends import overflow
 from trtcheck.backends.emulation import emulate
-from trtcheck.backends.onnxruntime import run_once
-from trtcheck.backends.overflow import Overflow, first_overflow
+from trtcheck.backends.finding import Overflow
+from trtcheck.backends.onnxruntime import element_types, run_once
+from trtcheck.backends.overflow import Run
 from trtcheck.case import LoweringSpec, Precision
 from trtcheck.precision import lower
 
 X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
+
+
+def first_overflow(
+    model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], run: Run = run_once
+) -> Overflow | None:
+    """The same on ONNX Runtime."""
+    return overflow.first_overflow(model, feeds, run, element_types)
 
 
 def chain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,6 @@ def test_a_disk_that_fills_up_names_the_cache_folder(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     tiny = case(tmp_path / "model", "N")
-    monkeypatch.setattr("trtcheck.precision.lower.save", full)
+    monkeypatch.setattr(importlib.import_module("trtcheck.precision.lower"), "save", full)
     with pytest.raises(OptionError, match=r"cache[\s\S]*No space left[\s\S]*--trt-cache=DIR"):
         int8(tiny, tmp_path)

@@ -275,3 +275,118 @@ def test_workers_and_fixtures_of_other_scopes(suite, python):
     )  # fmt: skip
     result.assert_outcomes(passed=4)
     assert len(suite.report()["items"]) == 4
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+def test_a_limit_of_numpy_is_taken(suite, python, kind):
+    result = python(
+        f"""
+        import numpy as np
+
+        def test_model(trt_check):
+            limit = np.{kind}(0.25)
+            trt_check.recall(drop=limit, classes={{"dim": limit}})
+            trt_check.outputs(max_abs=limit)
+        """
+    )
+    result.assert_outcomes(passed=1)
+    assert suite.item("fp16", "recall")["classes"][0]["margin"] == 0.25
+    assert suite.item("fp16", "outputs")["limits"]["max_abs"] == 0.25
+
+
+def test_a_result_that_cannot_be_recorded_is_an_error_record_and_does_not_end_the_session(suite, python):
+    result = python(
+        """
+        import trtcheck
+        from trtcheck.runtime import add_outcome
+
+        def test_first(request, trt_check):
+            strange = {"figure": object()}
+            add_outcome(request.node, trtcheck.Outcome(
+                model="tiny", engine="fp16", check=trtcheck.Check.RECALL, verdict=trtcheck.Verdict.PASS,
+                message="", measured=strange,
+            ))
+
+        def test_second(trt_check):
+            trt_check.build()
+        """
+    )
+    result.assert_outcomes(passed=2)
+    assert suite.verdicts() == {"fp16 build": "pass", "fp16 recall": "error"}
+    assert "does not belong in a report" in suite.item("fp16", "recall")["message"]
+
+
+def test_a_class_limit_that_is_no_share_is_an_error(suite, python):
+    result = python("def test_model(trt_check):\n    trt_check.recall(classes={'dim': 2})")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["trt_check.recall(): classes.dim.recall_drop has a wrong value"])
+
+
+def test_one_check_made_twice_in_a_test_is_two_items(suite, python):
+    result = python(
+        """
+        def test_model(trt_check):
+            for drop in (0.3, 0.4):
+                trt_check.recall(drop=drop)
+        """
+    )
+    result.assert_outcomes(passed=1)
+    assert [i["classes"][0]["margin"] for i in suite.report()["items"]] == [0.3, 0.4]
+
+
+def test_reruns_give_each_property_and_section_once_and_the_last_attempt_counts(suite, python):
+    result = python(
+        """
+        tried = []
+
+        def test_model(trt_check):
+            tried.append(1)
+            trt_check.recall(drop=0.1 * len(tried))
+            if len(tried) == 1:
+                trt_check.accuracy()
+                trt_check.recall(drop=0.9)
+            assert len(tried) == 3
+        """,
+        "--trt-engine=fp16", "--reruns=2", "--junitxml=junit.xml", "-rP", plugins=["rerunfailures"],
+    )  # fmt: skip
+    assert result.parseoutcomes() == {"passed": 1, "rerun": 2}
+    text = (suite.path / "junit.xml").read_text(encoding="utf-8")
+    # JUnit has one testcase for every attempt.
+    attempts = text.split("<testcase ")[1:]
+    assert [part.count('name="trtcheck.tiny.fp16.recall.verdict"') for part in attempts] == [2, 1, 1]
+    assert ["fp16.accuracy" in part for part in attempts] == [True, False, False]
+    assert result.stdout.str().count("Captured trtcheck recall call") == 1
+    [item] = suite.report()["items"]
+    assert item["classes"][0]["margin"] == pytest.approx(0.3)
+
+
+def test_what_is_inconclusive_for_the_same_reason_is_told_for_every_check(suite, python):
+    suite.data(**suite_models.arrays(8))
+    result = python("def test_model(trt_check):\n    trt_check.recall()\n    trt_check.precision()")
+    ours = [line for line in result.outlines if line.startswith("INCONCLUSIVE test_it.py")]
+    assert len(ours) == 2
+
+
+def test_an_engine_line_says_which_checks_ran_unless_all_did(suite, python):
+    result = python("def test_model(trt_check):\n    trt_check.outputs()")
+    result.stdout.fnmatch_lines(["PASS *tiny[[]fp16[]]*, checked: outputs"])
+    suite.run("--trt-engine=fp16", "trtcheck.toml").stdout.no_fnmatch_line("*checked:*")
+
+
+def test_engines_of_the_suite_beside_the_test_count_where_nothing_else_names_any(suite, python):
+    suite.toml(engines=["fp16", "bf16"])
+    test = "def test_model(trt_check):\n    trt_check.build()"
+    python(test, "-v").assert_outcomes(passed=2)
+    assert set(suite.verdicts()) == {"fp16 build", "bf16 build"}
+    python(test, "--trt-engine=fp32").assert_outcomes(passed=1)
+    assert set(suite.verdicts()) == {"fp32 build"}
+
+
+@pytest.mark.parametrize("engines", [["fp17"], ["int8"]])
+def test_engines_that_are_unknown_or_differ_by_model_are_not_taken(suite, python, engines):
+    path = suite.path / "trtcheck.toml"
+    second = suite.toml(name="second", engines=engines).read_text()
+    path.write_text(suite.toml(engines=["fp16"]).read_text() + second)
+    result = python("def test_model(trt_check):\n    trt_check.build()", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED *no engine asked for*"])

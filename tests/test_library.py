@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import suite_models
 
 import trtcheck
+from trtcheck.errors import CaseError
 
 
 @pytest.fixture
@@ -124,3 +127,92 @@ def test_public_names_are_those_that_are_listed():
     assert {"judge", "metrics", *trtcheck.__all__} == set(dir(trtcheck))
     with pytest.raises(AttributeError, match="no attribute 'evalute'"):
         _ = trtcheck.evalute
+
+
+def test_what_a_case_is_given_becomes_builtins():
+    case = trtcheck.Case(
+        name="a", onnx="model.onnx", data="eval.npz", batch=np.int64(8), top_k=np.int32(3),
+        checks=["recall", trtcheck.Check.BUILD], engines=["fp16"], classes=np.array(["x", "y"]),
+        lowered={"fp16": "m.onnx"}, lowering={"int8": trtcheck.LoweringSpec()},
+        gates=trtcheck.Gates(
+            recall_drop=np.float64(0.02), max_abs=1, classes={"x": trtcheck.ClassGates(np.float32(0.5))}
+        ),
+        input=trtcheck.InputSpec(
+            scale=np.float32(0.5), mean=np.ones(3), std=2, resize=np.int64(9), crop=[4, 5]
+        ),
+    )  # fmt: skip
+    assert (type(case.batch), case.batch, type(case.top_k), case.top_k) == (int, 8, int, 3)
+    assert case.checks == (trtcheck.Check.RECALL, trtcheck.Check.BUILD)
+    assert all(isinstance(check, trtcheck.Check) for check in case.checks)
+    assert (case.engines, case.classes) == (("fp16",), ("x", "y"))
+    assert {type(name) for name in case.classes} == {str}
+    assert case.lowered == {trtcheck.Precision.FP16: Path("m.onnx")}
+    assert list(case.lowering) == [trtcheck.Precision.INT8]
+    numbers = (case.gates.recall_drop, case.gates.max_abs, case.gates.classes["x"].recall_drop)
+    assert numbers == (0.02, 1.0, 0.5)
+    assert {type(number) for number in numbers} == {float}
+    spec = case.input
+    assert (spec.scale, spec.mean, spec.std, spec.resize, spec.crop) == (0.5, (1.0,) * 3, (2.0,), 9, (4, 5))
+    assert {type(value) for value in (spec.scale, *spec.mean, *spec.std)} == {float}
+    assert type(spec.resize) is int
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("batch", 0, "a whole number, 1 or more"),
+        ("batch", 2.5, "a whole number, 1 or more"),
+        ("batch", True, "a whole number, 1 or more"),
+        ("batch", None, "a value"),
+        ("top_k", "3", "a whole number, 1 or more"),
+        ("checks", ["recal"], "build, outputs, accuracy, recall, precision"),
+        ("checks", "recall", "build, outputs, accuracy, recall, precision"),
+        ("engines", "fp16", "a list of strings"),
+        ("classes", "abc", "a list of strings"),
+        ("classes", [0, 1], "a list of strings"),
+        ("lowered", {"fp17": "m.onnx"}, "fp32, fp16, bf16, int8"),
+        ("lowered", {"fp16": 3}, "paths by precision"),
+        ("lowering", {"fp16": {}}, "LoweringSpec by precision"),
+        ("gates", {"recall_drop": 0.1}, "Gates"),
+        ("onnx", 3, "a path"),
+    ],
+)
+def test_a_case_that_cannot_be_is_refused_with_what_was_expected(key, value, expected):
+    given = {"name": "a", "onnx": "model.onnx", "data": "eval.npz", key: value}
+    with pytest.raises(CaseError, match=rf"Case\.{key} has a wrong value") as caught:
+        trtcheck.Case(**given)
+    assert expected in str(caught.value)
+    assert f"found:    {value!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("Gates", "alpha", 5),
+        ("Gates", "alpha", 0),
+        ("Gates", "alpha", None),
+        ("Gates", "recall_drop", 1.5),
+        ("Gates", "recall_drop", "1%"),
+        ("Gates", "cosine", float("nan")),
+        ("Gates", "max_abs", float("inf")),
+        ("Gates", "max_abs", 10**400),
+        ("Gates", "classes", {"a": 0.1}),
+        ("ClassGates", "precision_drop", -0.1),
+        ("InputSpec", "scale", "1/255"),
+        ("InputSpec", "mean", "0.5"),
+        ("InputSpec", "std", [0.5, "x"]),
+        ("InputSpec", "resize", 2.5),
+        ("InputSpec", "crop", (1, 2, 3)),
+    ],
+)
+def test_limits_and_preprocessing_that_cannot_be_are_refused(kind, key, value):
+    with pytest.raises(CaseError, match=rf"{kind}\.{key} has a wrong value") as caught:
+        getattr(trtcheck, kind)(**{key: value})
+    assert "expected: " in str(caught.value)
+
+
+def test_files_named_like_the_default_folders_do_not_matter(case, tmp_path, monkeypatch):
+    for name in ("reports", "baselines"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert trtcheck.evaluate(case, "fp32", cache=tmp_path / "cache").images == 240

@@ -116,6 +116,15 @@ def test_external_weights_at_an_odd_place_are_an_error_in_words(tmp_path: Path, 
             use(path)
 
 
+def test_external_weights_with_a_name_of_odd_bytes_are_an_error_in_words(tmp_path: Path) -> None:
+    options = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    path = saved(tmp_path / "m.onnx", suite_models.classifier(), **options)
+    path.write_bytes(path.read_bytes().replace(b"weights.bin", b"weights\xff\xfein"))
+    for use in (model.digest, model.load):
+        with pytest.raises(ModelError, match="cannot be read"):
+            use(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x00" * 100, b"\xff" * 64])
 def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.onnx"

@@ -24,7 +24,7 @@ def test_without_a_baseline_it_passes_and_says_how_to_make_one(suite):
     result = suite.run("--trt-engine=fp16")
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines(
-        ["no baseline yet: tiny*fp16*; approve: pytest --trt-engine=fp16 --trt-update-baselines"]
+        ["no baseline yet: tiny*fp16*; approve: pytest * --trt-engine=fp16 --trt-update-baselines"]
     )
     assert not (suite.path / "baselines").exists()
     assert suite.report()["engines"][0]["baseline"]["status"] == "missing"

@@ -296,6 +296,11 @@ OPTION_ERRORS = {
         "--trt-backend=tensort is not known (did you mean tensorrt?)",
     ),
     "planned backend": (["--trt-backend=tensorrt"], "--trt-backend=tensorrt is not part of this version"),
+    "home of nobody": (["--trt-cache=~nosuchuser/x"], "--trt-cache names a home folder that is not there"),
+    "engine of nobody": (
+        ["--trt-engine=~nosuchuser/a.onnx"],
+        "--trt-engine names a home folder that is not there",
+    ),
     "report is a file": (["--trt-report=model.onnx"], "--trt-report needs a folder"),
     "baselines is a file": (["--trt-baselines=model.onnx"], "--trt-baselines needs a folder"),
 }
@@ -348,3 +353,37 @@ def test_an_unforeseen_error_in_a_check_keeps_its_traceback_and_is_recorded(suit
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "INTERNALERROR" not in result.stdout.str()
     result.stdout.fnmatch_lines(["*AttributeError*"])
+
+
+def test_files_named_like_the_default_folders_stop_no_one(suite):
+    for name in ("reports", "baselines"):
+        (suite.path / name).touch()
+    suite.pytester.makepyfile(test_plain="def test_plain():\n    pass")
+    result = suite.pytester.runpytest_inprocess("-p", "trtcheck", "test_plain.py")
+    assert result.ret == 0
+    result = suite.pytester.runpytest_inprocess(
+        "-p", "trtcheck", "--trt-engine=fp16", "--trt-cache=cache", "-k", "build"
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["the report could not be written: *reports*"])
+
+
+@pytest.mark.parametrize("text", ['{"mine": 1}', "[1]", "no json", '{"schema_version": 1}'])
+def test_a_report_of_another_tool_is_not_replaced(suite, text):
+    (suite.path / "reports").mkdir()
+    path = suite.path / "reports" / "report.json"
+    path.write_text(text)
+    result = suite.run("--trt-engine=fp16", "-k", "build")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*report.json: this file was not written by trtcheck and would be lost", "*--trt-report=DIR"]
+    )
+    assert path.read_text() == text
+    assert [found.name for found in path.parent.iterdir()] == ["report.json"]
+
+
+def test_no_report_json_is_left_beside_a_page_of_another_tool(suite):
+    (suite.path / "reports").mkdir()
+    (suite.path / "reports" / "index.html").write_text("mine")
+    suite.run("--trt-engine=fp16", "-k", "build").assert_outcomes(passed=1)
+    assert [found.name for found in (suite.path / "reports").iterdir()] == ["index.html"]

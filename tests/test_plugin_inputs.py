@@ -126,14 +126,16 @@ def test_an_output_error_in_the_summary_is_rounded(suite):
     suite.data(images=suite_models.images()[0])
     suite.toml(classes=None, checks=["build", "outputs"])
     result = suite.run("--trt-engine=fp16")
-    result.stdout.re_match_lines([r"PASS .* largest output error 0\.000\d\d\d$"])
+    result.stdout.re_match_lines([r"PASS .* largest output error 0\.000\d\d\d, checked: build, outputs$"])
     made = suite_models.regressor()
     made.graph.initializer[0].CopyFrom(
         suite_models.numpy_helper.from_array(np.full((1, 1, 8, 8), 3e4, np.float32), "kernel")
     )
     suite.model(made)
     result = suite.run("--trt-engine=fp16")
-    result.stdout.re_match_lines([r"FAIL .* 240 of 240 output values NaN or infinite$"])
+    result.stdout.re_match_lines(
+        [r"FAIL .* 240 of 240 output values NaN or infinite, checked: build, outputs$"]
+    )
 
 
 def test_one_output_of_several_holds_the_scores(suite):

@@ -155,8 +155,31 @@ def test_without_engines_the_items_are_skipped_with_what_to_type(suite):
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED *no engine asked for; type: pytest --trt-engine=fp32,fp16,int8"])
     result.stdout.no_fnmatch_line("*trtcheck: onnxruntime*")
-    result.stdout.no_fnmatch_line("*= trtcheck =*")
+    result.stdout.fnmatch_lines(["*= trtcheck =*", "no engine asked for; type: pytest *"])
     assert not (suite.path / "reports").exists()
+
+
+def test_an_interrupted_run_keeps_the_earlier_report(suite):
+    suite.run("--trt-engine=fp16")
+    before = suite.report()
+    suite.pytester.makeconftest(
+        """
+        def pytest_runtest_teardown(item):
+            if item.check.value == "outputs":
+                raise KeyboardInterrupt
+        """
+    )
+    result = suite.run("--trt-engine=fp16", process=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["interrupted after 2 checks: no report is written"])
+    assert suite.report() == before
+
+
+def test_what_was_asked_for_and_could_not_be_written_fails_the_run(suite):
+    (suite.path / "blocked").write_text("")
+    result = suite.run("--trt-engine=fp16", "--trt-update-baselines", "--trt-baselines=blocked/deep")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*the baseline cannot be written*", "a baseline could not be written"])
 
 
 def test_a_report_is_not_replaced_by_one_that_says_nothing(suite):

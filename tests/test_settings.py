@@ -117,3 +117,23 @@ def test_no_home_folder_is_an_error_that_names_the_option(tmp_path, monkeypatch)
     monkeypatch.setattr("platformdirs.user_cache_path", homeless)
     with pytest.raises(OptionError, match="--trt-cache=DIR"):
         cache_folder(settings(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["reports", "baselines"])
+def test_a_file_in_place_of_a_default_folder_is_no_ones_mistake(tmp_path, name):
+    (tmp_path / name).touch()
+    assert settings(tmp_path).root == tmp_path
+
+
+@pytest.mark.parametrize("option", ["report", "baselines", "cache"])
+def test_a_home_folder_that_is_not_there_is_refused_by_name(tmp_path, option):
+    with pytest.raises(OptionError, match=f"--trt-{option} names a home folder") as caught:
+        settings(tmp_path, {option: "~nosuchuser/x"})
+    assert "found:    ~nosuchuser/x" in str(caught.value)
+    with pytest.raises(OptionError, match=f"ini key trt_{option} names a home folder"):
+        settings(tmp_path, **{option: "~nosuchuser/x"})
+
+
+def test_an_engine_in_a_home_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="there names a home folder that is not there"):
+        parse_engines(["~nosuchuser/a.onnx"], base=tmp_path, where="there")

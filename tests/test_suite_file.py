@@ -421,8 +421,40 @@ def test_gates_of_python_are_checked_like_those_of_the_file():
     for changes in (
         {"recall_drop": 3},
         {"recal_drop": 0.3},
-        {"classes": {"b": ClassGates(3)}},
+        {"classes": {"b": {"recall_drop": 3}}},
         {"classes": 3},
     ):
         with pytest.raises(SuiteError, match=r"^there: "):
             changed_gates(gates, changes, "there")
+
+
+@pytest.mark.parametrize("key", ["onnx", "data", "calibration"])
+def test_a_home_folder_that_is_not_there_is_refused_by_name(folder, key):
+    keys = {"onnx": "model.onnx", "data": "eval.npz", key: "~nosuchuser/x"}
+    text = "[models.tiny]\n" + "".join(f'{name} = "{value}"\n' for name, value in keys.items())
+    message = refusal(folder, text)
+    assert f"models.tiny.{key} names a home folder that is not there" in message
+    assert "found:    ~nosuchuser/x" in message
+
+
+@pytest.mark.parametrize("key", ["max_abs", "recall_drop", "alpha"])
+def test_a_number_of_400_digits_is_refused(folder, key):
+    text = HEAD + f"[models.tiny.gates]\n{key} = 1{'0' * 400}"
+    assert f"models.tiny.gates.{key} has a wrong value" in refusal(folder, text)
+
+
+def test_numbers_and_nesting_beyond_what_python_reads_are_refused(folder):
+    assert "is no valid TOML" in refusal(folder, f"a = 1{'0' * 5000}")
+    assert "is nested too deeply" in refusal(folder, "a = " + "[" * 5000 + "]" * 5000)
+
+
+def test_changed_gates_become_builtins():
+    numpy = pytest.importorskip("numpy")
+    for number in (numpy.float64(0.25), numpy.float32(0.25)):
+        gates = changed_gates(
+            Gates(), {"recall_drop": number, "alpha": number, "max_abs": number, "classes": {
+                "a": {"recall_drop": number}}}, "there",
+        )  # fmt: skip
+        values = (gates.recall_drop, gates.alpha, gates.max_abs, gates.classes["a"].recall_drop)
+        assert values == (0.25,) * 4
+        assert {type(value) for value in values} == {float}

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from trtcheck.errors import OptionError
 _log = logging.getLogger("trtcheck")
 
 MANIFEST = "manifest.json"
+
+_MAKING = ".making-"
+_ABANDONED_AFTER = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -72,25 +76,26 @@ class Cache:
             make: Writes the entry's files into the folder it is given; returns its manifest, JSON-ready.
 
         Raises:
-            OptionError: The cache folder cannot be written.
+            OptionError: The cache folder cannot be written, or has no room for what *make* writes.
         """
         with self.locked(kind, key):
             found = self.get(kind, key)
             if found is not None:
                 return found
-            with self._writable():
-                temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=self._folder(kind, key).parent))
+            temporary = self.temporary(kind)
             try:
-                return self.commit(kind, key, temporary, make(temporary))
+                with self._writable(only=temporary):
+                    manifest = make(temporary)
+                return self.commit(kind, key, temporary, manifest)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def commit(self, kind: str, key: str, temporary: Path, manifest: dict[str, Any]) -> Entry:
         """Turns the finished folder *temporary* into the entry; the caller holds the lock."""
-        files = sorted(path for path in temporary.iterdir() if path.is_file())
-        whole = {**manifest, "files": {path.name: digests.of_files([path]) for path in files}}
         folder = self._folder(kind, key)
         with self._writable():
+            files = sorted(path for path in temporary.iterdir() if path.is_file())
+            whole = {**manifest, "files": {path.name: digests.of_files([path]) for path in files}}
             (temporary / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True), encoding="utf-8")
             # mkdtemp makes private folders; a cache may be shared.
             temporary.chmod(0o777 & ~_umask())
@@ -117,20 +122,41 @@ class Cache:
         parent = self.root / kind
         with self._writable():
             parent.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix=".making-", dir=parent))
+            _remove_abandoned(parent)
+            return Path(tempfile.mkdtemp(prefix=_MAKING, dir=parent))
 
     def _folder(self, kind: str, key: str) -> Path:
         return self.root / kind / key.removeprefix("sha256:")[:40]
 
     @contextmanager
-    def _writable(self) -> Iterator[None]:
+    def _writable(self, only: Path | None = None) -> Iterator[None]:
+        """Blames the cache for what the system refuses; with *only*, not for files outside of that folder."""
         try:
             yield
         except OSError as error:
+            # A full disk names no file where a write fails, only where an open does.
+            if only is not None and _names_file_outside(only, error):
+                raise
             raise OptionError(
                 "the cache folder cannot be used", where=self.root, found=error,
                 hint="name a writable folder with enough room: pytest --trt-cache=DIR",
             ) from error  # fmt: skip
+
+
+def _names_file_outside(folder: Path, error: OSError) -> bool:
+    named = error.filename
+    return isinstance(named, str | Path) and folder.resolve() not in Path(named).resolve().parents
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Removes temporary folders in *parent* in which nobody wrote for a day: who made them was killed."""
+    for folder in parent.glob(f"{_MAKING}*"):
+        try:
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        except OSError:  # another process renamed or removed it
+            continue
+        if time.time() - newest > _ABANDONED_AFTER:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Real
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -109,9 +108,7 @@ def _wrong(name: str, expected: str, found: object) -> CaseError:
     )
 
 
-def _settle(
-    spec: object, names: Iterable[str], expected: str, read: Callable[[Any], object | None]
-) -> None:
+def _settle(spec: object, names: Iterable[str], expected: str, read: Callable[[Any], object | None]) -> None:
     """Replaces fields of the frozen *spec* that are not None by what *read* makes of them.
 
     Whatever a caller gives ends up in JSON, so that it becomes a builtin here, or is refused (None).
@@ -170,7 +167,7 @@ def _texts(value: object) -> tuple[str, ...] | None:
 
 
 def _member(kind: type[E], value: object) -> E | None:
-    return next((member for member in kind if member == value), None)
+    return next((member for member in kind if member == value), None) if isinstance(value, str) else None
 
 
 def _members(kind: type[E], value: object) -> tuple[E, ...] | None:
@@ -358,17 +355,18 @@ class Case:
         return bool({Check.ACCURACY, Check.RECALL, Check.PRECISION} & set(self.checks))
 
 
-def _path(value: object) -> Path | None:
-    return Path(value) if isinstance(value, str | PathLike) else None
+def _path(value: Any) -> Path | None:
+    try:
+        return Path(value)
+    except TypeError:
+        return None
 
 
 def _by_precision(value: object, read: Callable[[Any], T | None]) -> dict[Precision, T] | None:
     if not isinstance(value, Mapping):
         return None
     found = {_member(Precision, name): read(inner) for name, inner in value.items()}
-    settled = {
-        name: inner for name, inner in found.items() if name is not None and inner is not None
-    }
+    settled = {name: inner for name, inner in found.items() if name is not None and inner is not None}
     return settled if len(settled) == len(value) else None
 
 

@@ -61,7 +61,7 @@ def build(case: Case, engine: EngineSpec, built: BuiltEngine) -> Outcome:
     """Whether the engine that was built is the engine that was asked for."""
     facts = built.facts
     types: Mapping[str, int] = facts.get("types", {})
-    wrong = _not_as_asked(engine.precision, types)
+    wrong = _not_as_asked(engine.precision, facts)
     described = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
     state = "from the cache" if built.cached else "built now"
     message = f"{engine.name} engine {state}: {facts.get('nodes', 0)} nodes ({described})"
@@ -79,16 +79,26 @@ def build(case: Case, engine: EngineSpec, built: BuiltEngine) -> Outcome:
     )  # fmt: skip
 
 
-def _not_as_asked(precision: Precision | None, types: Mapping[str, int]) -> str | None:
-    """A sentence if no node computes in the precision that was asked for."""
+def _not_as_asked(precision: Precision | None, facts: Mapping[str, Any]) -> str | None:
+    """A sentence if what multiplies does not compute in the precision that was asked for."""
+    types: Mapping[str, int] = facts.get("types", {})
+    products: Mapping[str, int] = facts.get("products", {})
+    found = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
     needed = {Precision.FP16: "FLOAT16", Precision.BF16: "BFLOAT16", Precision.INT8: "quantized"}
-    if precision in needed and not types.get(needed[precision]):
-        found = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
-        return f"{precision.value} was asked for, but no node of the engine computes in it (found: {found})"
-    narrow = {name: types.get(name, 0) for name in needed.values()}
-    if precision is Precision.FP32 and any(narrow.values()):
-        return f"fp32 was asked for, but nodes compute in a narrower type (found: {narrow})"
-    return None
+    if precision is Precision.FP32:
+        narrow = [name for name in needed.values() if types.get(name)]
+        return (
+            f"fp32 was asked for, but nodes compute in a narrower type (found: {found})" if narrow else None
+        )
+    if precision is None:
+        return None
+    name = needed[precision]
+    # A cast or two do not make an FP16 engine: where anything multiplies, that has to be narrow.
+    counted = products if sum(products.values()) and precision is not Precision.INT8 else types
+    if counted.get(name):
+        return None
+    what = "Conv, ConvTranspose, MatMul or Gemm" if counted is products else "node"
+    return f"{precision.value} was asked for, but no {what} of the engine computes in it (found: {found})"
 
 
 def outputs(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:
@@ -346,7 +356,12 @@ def _with_baseline(
     message = f"against the approved baseline: {message}"
     if verdict is Verdict.FAIL and outcome.verdict is not Verdict.FAIL:
         message = _with_overflow(message, evaluation)
-    both = f"{message}; {outcome.message}" if verdict is Verdict.FAIL else f"{outcome.message}; {message}"
+    reference = outcome.message
+    both = (
+        f"{message}; against the reference: {reference}"
+        if verdict is Verdict.FAIL
+        else f"{reference}; {message}"
+    )
     return replace(
         outcome, notes=notes, verdict=worst((outcome.verdict, verdict)), message=both,
         measured={**outcome.measured, "baseline": {**measured, "verdict": verdict.value}},
@@ -479,8 +494,9 @@ def _missed(check: Check, rows: Sequence[ClassVerdict]) -> str:
     """What the pass could have missed in the class that sees least."""
     blindest = max(rows, key=lambda row: row.detectable or 1.0)
     seen = points(blindest.detectable)
+    where = "any class" if len({row.detectable for row in rows}) == 1 else f"'{blindest.name}'"
     what = f"a drop under {seen}" if check is Check.RECALL else f"new false positives, under {seen},"
-    return f"{what} could have been missed in '{blindest.name}'"
+    return f"{what} could have been missed in {where}"
 
 
 def _class_message(check: Check, row: ClassVerdict) -> str:

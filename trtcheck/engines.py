@@ -36,13 +36,13 @@ class CalibrationFeeds:
     case: Case
     advance: Callable[[int], None]
 
-    def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
-        """Yields one mapping of input name to array a batch."""
+    def __iter__(self) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:
+        """Yields a batch's arrays by input name, and how many of their rows are images and no padding."""
         from trtcheck.data.batches import batches
 
         signature = model.read_signature(self.case.onnx)
         for batch in batches(self.images, signature, self.case.input, self.case.batch):
-            yield batch.feeds
+            yield batch.feeds, batch.count
             self.advance(batch.count)
 
 
@@ -65,6 +65,8 @@ def lower(
     cache: Cache,
     calibration: Images | None,
     advance: Callable[[int], None] = lambda _count: None,
+    *,
+    threads: int = 0,
 ) -> Lowered:
     """The model of *case* as *engine* wants it: made elsewhere, from the cache, or made now.
 
@@ -74,9 +76,12 @@ def lower(
         cache: Where lowered models are kept.
         calibration: Calibration data, needed for INT8.
         advance: Called with the number of calibration images that were read since the last call.
+        threads: Threads for the calibration; 0 takes every core that this process may use.
 
     Raises:
         LoweringError: The precision cannot be made from this model or without calibration data.
+        BackendError: ONNX Runtime, which calibration runs on, is not installed.
+        OptionError: The cache folder cannot be used.
         ModelError: A file is missing or damaged.
     """
     given = engine.path or (case.lowered.get(engine.precision) if engine.precision else None)
@@ -84,7 +89,7 @@ def lower(
         return Lowered(given, {"made_by": "elsewhere", "file": given.name, "digest": model.digest(given)})
     if engine.precision is None:
         raise EngineError(f"engine '{engine.name}' names neither a precision nor a file")
-    return _lower_here(case, engine.precision, cache, calibration, advance)
+    return _lower_here(case, engine.precision, cache, calibration, advance, threads)
 
 
 def _lower_here(
@@ -93,6 +98,7 @@ def _lower_here(
     cache: Cache,
     calibration: Images | None,
     advance: Callable[[int], None],
+    threads: int,
 ) -> Lowered:
     import onnx
 
@@ -132,7 +138,9 @@ def _lower_here(
         feeds = (
             CalibrationFeeds(calibration, case, advance) if quantized and calibration is not None else None
         )
-        manifest = lower_model(case.onnx, precision, spec, target=folder / _LOWERED, calibration=feeds)
+        manifest = lower_model(
+            case.onnx, precision, spec, target=folder / _LOWERED, calibration=feeds, threads=threads
+        )
         return {"made_by": "trtcheck", **source, **manifest}
 
     entry = cache.get_or_make("lowered", key, make)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import Case, Check, ClassGates, EngineSpec, Gates, Outcome, Verdict
+from trtcheck.case import Case, Check, EngineSpec, Gates, Outcome, Verdict
 from trtcheck.errors import TrtcheckError
 from trtcheck.runtime import RUNTIME, Runtime, add_outcome
 
@@ -117,12 +117,12 @@ class TrtCheck:
 
     def recall(self, *, drop: float | None = None, classes: Mapping[str, float] | None = None) -> Outcome:
         """Whether any class's recall fell by *drop* (a fraction) or more; *classes* have their own."""
-        own = {name: ClassGates(recall_drop=value) for name, value in (classes or {}).items()}
+        own = {name: {"recall_drop": value} for name, value in (classes or {}).items()}
         return self._judge(Check.RECALL, {"recall_drop": drop, "classes": own or None})
 
     def precision(self, *, drop: float | None = None, classes: Mapping[str, float] | None = None) -> Outcome:
         """Whether any class's precision fell by *drop* (a fraction) or more; see `recall`."""
-        own = {name: ClassGates(precision_drop=value) for name, value in (classes or {}).items()}
+        own = {name: {"precision_drop": value} for name, value in (classes or {}).items()}
         return self._judge(Check.PRECISION, {"precision_drop": drop, "classes": own or None})
 
     def confusion(self) -> tuple[Confusion, Confusion]:

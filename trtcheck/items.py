@@ -108,7 +108,6 @@ class CheckItem(pytest.Item):
         )
         # A rerun after a failure starts from nothing.
         self.stash[OUTCOMES] = []
-        self.user_properties.clear()
         if self.check is Check.BUILD:
             return
         from trtcheck.checks import require_known_classes

@@ -63,8 +63,9 @@ def load(path: Path, *, weights: bool = True) -> onnx.ModelProto:
     if not path.is_file():
         raise ModelError("no such ONNX file", where=path, hint='check the path in onnx = "…"')
     try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError) as error:
+        # Left to itself, onnx takes the format from the file's suffix.
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except (DecodeError, OSError, ValueError, RecursionError) as error:
         raise ModelError("cannot be read as an ONNX model", where=path, found=error) from error
     if not model.graph.node or not model.graph.output:
         raise ModelError(
@@ -76,7 +77,8 @@ def load(path: Path, *, weights: bool = True) -> onnx.ModelProto:
     if weights:
         try:
             onnx.load_external_data_for_model(model, str(path.parent))
-        except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        except (onnx.checker.ValidationError, OSError, ValueError, TypeError, RecursionError) as error:
+            # TypeError: protobuf gives a name that is no UTF-8 as bytes.
             raise ModelError("its external weights cannot be read", where=path, found=error) from error
     return model
 
@@ -98,7 +100,14 @@ def _tensor(value: onnx.ValueInfoProto, path: Path) -> Tensor:
     if tensor.HasField("shape"):
         # Some exporters write -1 or 0 for an open dimension.
         shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
-    return Tensor(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    except KeyError as error:
+        raise ModelError(
+            f"'{value.name}' has an unknown element type", where=path,
+            expected=f"one that onnx {onnx.__version__} knows", found=tensor.elem_type,
+        ) from error  # fmt: skip
+    return Tensor(value.name, dtype, shape)
 
 
 def signature_of(model: onnx.ModelProto, path: Path) -> Signature:
@@ -120,11 +129,14 @@ def digest(path: Path) -> str:
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     model = load(path, weights=False)
-    files = {
-        path.parent / ExternalDataInfo(tensor).location
-        for tensor in _weights(model.graph)
-        if uses_external_data(tensor)
-    }
+    try:
+        files = {
+            path.parent / ExternalDataInfo(tensor).location
+            for tensor in _weights(model.graph)
+            if uses_external_data(tensor)
+        }
+    except (ValueError, TypeError) as error:
+        raise ModelError("its external weights cannot be read", where=path, found=error) from error
     missing = sorted(str(file) for file in files if not file.is_file())
     if missing:
         raise ModelError("its external weights are missing", where=path, expected=", ".join(missing))

@@ -88,7 +88,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs a test that wants an engine once for every engine that was asked for."""
     if "trt_precision" in metafunc.fixturenames:
-        engines = metafunc.config.stash[RUNTIME].engine_params()
+        engines = metafunc.config.stash[RUNTIME].engine_params(metafunc.definition.path.parent)
         metafunc.parametrize("trt_precision", engines, indirect=True, scope="session")
 
 

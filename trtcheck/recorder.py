@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.errors import TrtcheckError
+from trtcheck.errors import ReportError, TrtcheckError
+from trtcheck.settings import HOW_TO_ASK
 
 if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
@@ -31,8 +34,10 @@ class Recorder:
     def __init__(self, config: pytest.Config, runtime: Runtime) -> None:
         self._config = config
         self._runtime = runtime
-        self._items: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        self._items: dict[str, tuple[dict[str, Any], ...]] = {}
+        """Records of the last attempt by node id; a test may make one check several times."""
         self._started = datetime.now(UTC)
+        self._states: Baselines = {}
         self._document: dict[str, Any] | None = None
         self._said: list[str] = []
         """What the summary tells besides the document: files written, and what went wrong with them."""
@@ -40,25 +45,41 @@ class Recorder:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps an item's records; those of its last attempt count."""
-        for record in getattr(report, "trtcheck_records", ()):
-            key = (record["nodeid"], record["model"], record["engine"], record["check"])
-            self._items[key] = record
+        if report.when == "setup":
+            self._items.pop(report.nodeid, None)
+        records = tuple(getattr(report, "trtcheck_records", ()))
+        if records:
+            self._items[report.nodeid] = records
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Approves baselines where asked, then writes the report; problems are told in the summary."""
-        if all(item["verdict"] == "skipped" for item in self._items.values()):
+        items = [record for records in self._items.values() for record in records]
+        if all(item["verdict"] == "skipped" for item in items):
+            if items:
+                self._said.append(HOW_TO_ASK)
             return  # an earlier report is worth more than one that says nothing
-        items = list(self._items.values())
+        interrupted = exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         try:
             evaluations = self._evaluations()
-            baselines = self._baselines(items, evaluations, exitstatus)
+            baselines = self._baselines(items, evaluations, interrupted)
             self._document = self._make_document(items, evaluations, baselines, exitstatus)
-            self._write(self._document)
+            if interrupted:
+                self._said.append(f"interrupted after {len(items)} checks: no report is written")
+            else:
+                self._write(self._document)
         except (TrtcheckError, OSError) as error:
-            self._said.append(f"the report could not be written: {error}")
+            self._fail(session, f"the report could not be written: {error}")
         except Exception:  # noqa: BLE001  a hook outside the run phase never raises
-            self._said.append(f"the report could not be written; please report this:\n{format_exc()}")
+            self._fail(session, f"the report could not be written; please report this:\n{format_exc()}")
+        if any(state["status"] == "failed" for state in self._states.values()):
+            self._fail(session, "a baseline could not be written")
+
+    def _fail(self, session: pytest.Session, text: str) -> None:
+        """Tells *text* and makes a run that would have passed exit with 1: what was asked for is missing."""
+        self._said.append(text)
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _evaluations(self) -> list[Evaluation]:
         """What was evaluated in this session, by whichever worker."""
@@ -69,15 +90,14 @@ class Recorder:
         return read_evaluations(self._runtime.shared)
 
     def _baselines(
-        self, items: list[dict[str, Any]], evaluations: list[Evaluation], exitstatus: int
+        self, items: list[dict[str, Any]], evaluations: list[Evaluation], interrupted: bool
     ) -> Baselines:
         from trtcheck.baselines import approve
 
         settings = self._runtime.settings
         if not settings.update_baselines:
             return {(e.model, e.engine): approve.state(settings.baselines, e) for e in evaluations}
-        interrupted = exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        states: Baselines = {}
+        states = self._states
         for evaluation in evaluations:
             own = [i for i in items if (i["model"], i["engine"]) == (evaluation.model, evaluation.engine)]
             state = approve.write(settings.baselines, evaluation, own, interrupted=interrupted)
@@ -105,7 +125,7 @@ class Recorder:
                 "started": self._started.isoformat(timespec="seconds"),
                 "version": metadata.version("pytest-trtcheck"),
                 "seconds": round((datetime.now(UTC) - self._started).total_seconds(), 3),
-                "command": " ".join(self._config.invocation_params.args),
+                "command": shlex.join(map(str, self._config.invocation_params.args)),
                 "workers": int(getattr(self._config.option, "numprocesses", None) or 0),
                 "exitstatus": int(exitstatus),
             },
@@ -118,8 +138,9 @@ class Recorder:
 
         folder = self._runtime.settings.report
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(folder / "report.json", text + "\n")
+        _refuse_foreign(folder / "report.json")
         html.write(document, folder)
+        write_atomically(folder / "report.json", text + "\n")
         shown = folder / "index.html"
         if shown.is_relative_to(self._config.invocation_params.dir):
             shown = shown.relative_to(self._config.invocation_params.dir)
@@ -137,3 +158,22 @@ class Recorder:
                 terminalreporter.write_line(line.text, **{line.color: True} if line.color else {})
         for text in self._said:
             terminalreporter.write_line(text)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuses to replace a ``report.json`` that is no report of trtcheck.
+
+    Raises:
+        ReportError: It is somebody else's.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not {"schema_version", "items"} <= found.keys():
+        raise ReportError(
+            "this file was not written by trtcheck and would be lost", where=path,
+            hint="name another folder: pytest --trt-report=DIR",
+        )  # fmt: skip

@@ -90,7 +90,7 @@ class LiveReference:
         for name, value in outputs.items():
             array = self._arrays[name]
             if array.shape[1:] != value.shape[1:] or array.dtype != value.dtype:
-                self._folder = None  # shapes that depend on the data are not kept
+                self.close()  # shapes that depend on the data are not kept
                 return
             array[batch.start : batch.start + batch.count] = value
         self._written += batch.count
@@ -117,12 +117,19 @@ class LiveReference:
         return True
 
     def finished(self) -> list[str] | None:
-        """Names of the outputs once all answers are on disk, or None where they are not."""
-        if self._folder is None or self._written != self._images:
-            return None
-        for array in self._arrays.values():
-            array.flush()
-        return list(self._arrays)
+        """Names of the outputs once all answers are on disk, or None where they are not; closes the files."""
+        names = list(self._arrays)
+        whole = self._folder is not None and self._written == self._images
+        if whole:
+            for array in self._arrays.values():
+                array.flush()
+        self.close()
+        return names if whole else None
+
+    def close(self) -> None:
+        """Closes the files and writes down no more: Windows renames and removes no file that is mapped."""
+        self._folder = None
+        self._arrays.clear()
 
 
 def _reserve(path: Path) -> None:
@@ -160,7 +167,7 @@ def open_reference(
         yield CachedReference(found.folder, found.manifest["outputs"])
         return
     loaded = session()
-    folder = None
+    folder = live = None
     try:
         folder = cache.temporary("reference")
         live = LiveReference(loaded, images, folder)
@@ -172,5 +179,7 @@ def open_reference(
                     cache.commit("reference", key, folder, {"outputs": outputs})
     finally:
         loaded.close()
+        if live is not None:
+            live.close()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import Precision, Verdict
+from trtcheck.case import Outcome, Precision, Verdict
 from trtcheck.errors import OptionError, TrtcheckError
 from trtcheck.settings import HOW_TO_ASK, Settings, cache_folder, read_settings
 
 if TYPE_CHECKING:
-    from trtcheck.case import Outcome
+    from trtcheck.case import EngineSpec
     from trtcheck.progress import Progress
     from trtcheck.session import Workbench
 
@@ -27,6 +27,9 @@ RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
 OUTCOMES: pytest.StashKey[list[Outcome]] = pytest.StashKey()
 PENDING: pytest.StashKey[Outcome] = pytest.StashKey()
 """The check that an item is about to make, as it stands if nothing comes of it."""
+
+PROPERTIES: pytest.StashKey[list[tuple[str, object]]] = pytest.StashKey()
+"""JUnit properties of the attempt at hand; they go to its reports alone, so that reruns do not add up."""
 
 _NAMES = ("engine", "backend", "baselines", "report", "cache")
 
@@ -46,6 +49,7 @@ class Runtime:
         self._config = config
         self._given = shared
         self.suite_of: dict[str, Path] = {}
+        self._beside: dict[Path, tuple[EngineSpec, ...]] = {}
 
     @classmethod
     def of_config(cls, config: pytest.Config) -> Runtime:
@@ -119,16 +123,34 @@ class Runtime:
         how = "; ".join(f"{', '.join(names)} {lane}" for lane, names in lanes.items())
         return f"trtcheck: onnxruntime-cpu {runtime_version()} on {processor()}; {how}"
 
-    def engine_params(self) -> list[Any]:
-        """Parameters of ``trt_precision``: engines by name, or one that is skipped."""
-        if not self.settings.engines:
+    def engine_params(self, folder: Path) -> list[Any]:
+        """Parameters of ``trt_precision`` for a test in *folder*: engines by name, or one that is skipped."""
+        engines = self.settings.engines
+        if engines is None:
+            if folder not in self._beside:
+                self._beside[folder] = _engines_beside(folder / "trtcheck.toml")
+            engines = self._beside[folder]
+        if not engines:
             return [pytest.param(None, id="none", marks=pytest.mark.skip(reason=HOW_TO_ASK))]
-        return [pytest.param(engine, id=engine.name) for engine in self.settings.engines]
+        return [pytest.param(engine, id=engine.name) for engine in engines]
 
     def close(self) -> None:
         """Removes the session's results, if this process made their folder."""
         if not self.is_worker and "shared" in self.__dict__:
             shutil.rmtree(self.shared, ignore_errors=True)
+
+
+def _engines_beside(path: Path) -> tuple[EngineSpec, ...]:
+    """The engines that all models of the suite file *path* name alike; none where it cannot be used."""
+    from trtcheck.suite import default_engines, read_suite
+
+    if not path.is_file():
+        return ()
+    try:
+        named = {default_engines(case, path) for case in read_suite(path)}
+    except TrtcheckError:
+        return ()  # what is wrong with the file is told where it is collected itself
+    return named.pop() if len(named) == 1 else ()
 
 
 def _refuse_namesake() -> None:
@@ -165,34 +187,60 @@ def add_outcome(item: pytest.Item, outcome: Outcome) -> None:
         name: value for name, value in outcome.measured.items() if type(value) in (int, float, str, bool)
     }
     facts = {"verdict": outcome.verdict.value, "numerics": outcome.numerics and outcome.numerics.value}
-    item.user_properties += [(f"{prefix}.{name}", value) for name, value in {**facts, **figures}.items()]
-    if outcome.verdict not in (Verdict.FAIL, Verdict.ERROR):  # those tell it as their failure
-        lines = [f"{outcome.verdict.value}: {outcome.message}", *(f"note: {note}" for note in outcome.notes)]
-        item.add_report_section("call", f"trtcheck {outcome.check.value}", "\n".join(lines))
+    item.stash.setdefault(PROPERTIES, []).extend(
+        (f"{prefix}.{name}", value) for name, value in {**facts, **figures}.items()
+    )
 
 
 def records_of(
     item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
 ) -> list[dict[str, Any]]:
-    """Records of the checks that *item* made in this phase, or of the one it could not make."""
+    """Records of the checks that *item* made in this phase, or of the one it could not make.
+
+    Their figures and words are added to *report* as JUnit properties and sections.
+    """
     from dataclasses import replace
 
+    properties: list[tuple[str, object]] = item.stash.setdefault(PROPERTIES, [])
+    report.user_properties += properties
+    if report.when == "teardown":
+        item.stash[PROPERTIES] = []  # a rerun starts from nothing
     # What fixtures record while a test is set up belongs to its call, unless there will be none.
     if report.when == "teardown" or (report.when == "setup" and report.passed):
         return []
     outcomes = item.stash.get(OUTCOMES, [])
     item.stash[OUTCOMES] = []
+    report.sections += [_section(o) for o in outcomes if o.verdict not in (Verdict.FAIL, Verdict.ERROR)]
     pending = item.stash.get(PENDING, None)
     if pending is not None and not outcomes:
         if report.skipped:
             outcomes = [replace(pending, verdict=Verdict.SKIPPED, message=_skip_reason(report))]
         elif report.failed and call.excinfo is not None:
             outcomes = [replace(pending, verdict=Verdict.ERROR, message=_reason(call.excinfo.value))]
-    if not outcomes:
-        return []
+    return [_record(item.nodeid, outcome) for outcome in outcomes]
+
+
+def _section(outcome: Outcome) -> tuple[str, str]:
+    """What a check that did not fail says; one that failed tells it as the test's failure."""
+    lines = [f"{outcome.verdict.value}: {outcome.message}", *(f"note: {note}" for note in outcome.notes)]
+    return f"Captured trtcheck {outcome.check.value} call", "\n".join(lines)
+
+
+def _record(nodeid: str, outcome: Outcome) -> dict[str, Any]:
+    """The record of *outcome*, or of the reason why there is none: an error here would end the session."""
     from trtcheck.report.document import item as record
 
-    return [record(item.nodeid, outcome) for outcome in outcomes]
+    try:
+        return record(nodeid, outcome)
+    except Exception as error:  # noqa: BLE001  told as the verdict of the check
+        message = f"the check's result could not be recorded; please report this: {_reason(error)}"
+        return record(
+            nodeid,
+            Outcome(
+                model=outcome.model, engine=outcome.engine, check=outcome.check, verdict=Verdict.ERROR,
+                message=message,
+            ),
+        )  # fmt: skip
 
 
 def _reason(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from trtcheck import digests
 from trtcheck.backends import open_backend
 from trtcheck.backends.base import Backend, BuiltEngine, LoadedEngine
 from trtcheck.cache import Cache
-from trtcheck.case import Case, EngineSpec, Numerics, Precision
+from trtcheck.case import Case, EngineSpec, InputSpec, Numerics, Precision
 from trtcheck.errors import CaseError, DataError, EngineError, TrtcheckError
 from trtcheck.shared import SharedResults
 
@@ -199,10 +199,10 @@ class Workbench:
 
         calibration = None
         if case.calibration is not None and engine.precision is Precision.INT8:
-            calibration = open_images(case.calibration, spec=case.input, role="calibration")
+            calibration = open_images(case.calibration, spec=_calibration_input(case), role="calibration")
         total = None if calibration is None else len(calibration)
         with self._progress.task(f"lowering {case.name}[{engine.name}]", total) as advance:
-            lowered = lower(case, engine, self.cache, calibration, advance)
+            lowered = lower(case, engine, self.cache, calibration, advance, threads=self._threads)
         return build(lowered, self.backend, self.cache, self._results.folder)
 
     def evaluation(self, case: Case, engine: EngineSpec) -> Evaluation:
@@ -349,6 +349,14 @@ class Workbench:
             "digest": built.lowered["calibration_digest"],
             "images": built.lowered["calibration_images"],
         }
+
+
+def _calibration_input(case: Case) -> InputSpec:
+    """The preprocessing of the calibration data: arrays beside an image folder are resized already."""
+    source = case.calibration
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        return case.input
+    return replace(case.input, resize=None, crop=None, color="RGB")
 
 
 def _with_batch(reference: Signature, engine: Signature, name: str) -> Signature:

@@ -12,9 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trtcheck.case import (
-    AT_LEAST_ZERO, RATE, SHARE, Case, Check, ClassGates, Gates, InputSpec, LoweringSpec, Precision,
-    at_least_zero, rate, real, share,
-)  # fmt: skip
+    AT_LEAST_ZERO,
+    RATE,
+    SHARE,
+    Case,
+    Check,
+    ClassGates,
+    Gates,
+    InputSpec,
+    LoweringSpec,
+    Precision,
+    at_least_zero,
+    rate,
+    real,
+    share,
+)
 from trtcheck.errors import OptionError, SuiteError
 from trtcheck.settings import at_home, parse_engines
 
@@ -23,6 +35,7 @@ if TYPE_CHECKING:
     from trtcheck.data import Source
 
 T = TypeVar("T")
+Number = TypeVar("Number", float, float | None)
 METHODS = ("entropy", "minmax", "percentile")
 RESTS = ("fp16", "fp32")
 _NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
@@ -107,11 +120,11 @@ class _Table:
         expected = " or ".join(f'"{choice}"' for choice in choices)
         return self.get(name, default, expected, lambda v: v if v in choices else None)
 
-    def share(self, name: str, default: T) -> float | T:
+    def share(self, name: str, default: Number) -> Number:
         """A number from 0 to 1."""
         return self.get(name, default, SHARE, share)
 
-    def at_least_zero(self, name: str, default: T) -> float | T:
+    def at_least_zero(self, name: str, default: Number) -> Number:
         return self.get(name, default, AT_LEAST_ZERO, at_least_zero)
 
     def count(self, name: str, default: int) -> int:

@@ -22,6 +22,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from trtcheck.backends.graph_types import (
     NARROW,
     TYPE_ATTRIBUTES,
+    Ask,
     Types,
     is_narrow,
     is_quantized,
@@ -43,7 +44,7 @@ def needs_emulation(model: onnx.ModelProto) -> bool:
     return is_narrow(model) or is_quantized(model)
 
 
-def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
+def emulate(model: onnx.ModelProto, ask: Ask | None = None) -> onnx.ModelProto:
     """The FP32 graph that answers as *model* would on hardware with its narrow types.
 
     Inputs and outputs keep names and types, but for BF16, which ONNX Runtime cannot exchange with numpy: such
@@ -52,11 +53,12 @@ def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
         model: A lowered model, whoever made it, with its weights loaded. It is not changed.
+        ask: As of `trtcheck.backends.graph_types.typed`.
 
     Raises:
         EngineError: A type is unknown or contradictory, or an operator cannot be emulated.
     """
-    return transform(model).model
+    return transform(model, ask).model
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class Emulation:
     suffix: str
 
 
-def transform(model: onnx.ModelProto) -> Emulation:
+def transform(model: onnx.ModelProto, ask: Ask | None = None) -> Emulation:
     """As `emulate`, with the names that a diagnosis needs."""
-    source = typed(model)
+    source = typed(model, ask)
     result = onnx.ModelProto()
     result.CopyFrom(source)
     # Before version 4 every weight had to be listed as an input, and could be fed.

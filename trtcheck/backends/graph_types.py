@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -36,6 +36,9 @@ ELEMENTS = {
     }.items()
 }
 """Element types by the names that ONNX schemas and ONNX Runtime give them."""
+
+Ask = Callable[[onnx.ModelProto, Collection[str]], Mapping[str, int]]
+"""Tells the element types of a model's tensors by name, those that it knows."""
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
@@ -140,15 +143,16 @@ def _sort(graph: onnx.GraphProto) -> None:
         graph.node.extend(copies)
 
 
-def typed(model: onnx.ModelProto, *, check: bool = True) -> onnx.ModelProto:
+def typed(model: onnx.ModelProto, ask: Ask | None = None, *, check: bool = True) -> onnx.ModelProto:
     """A copy of *model*, sorted, functions inlined, that says the type of every tensor.
 
     Types come from ONNX shape inference. What a file itself says of its inner tensors is used only where
     inference knows nothing (a custom operator), for converters leave stale entries behind; what is unknown
-    then is asked of ONNX Runtime, which knows its own contributed operators.
+    then is asked of the runtime, which knows its own contributed operators.
 
     Args:
         model: The model; it is not changed.
+        ask: Asks the runtime; None where there is none to ask.
         check: Whether to refuse unknown types and nodes that mix float types.
 
     Raises:
@@ -160,13 +164,14 @@ def typed(model: onnx.ModelProto, *, check: bool = True) -> onnx.ModelProto:
     declared = {value.name: value for value in copy.graph.value_info if value.type.WhichOneof("value")}
     copy.graph.ClearField("value_info")
     copy = _inferred(copy)
-    for tell in (lambda _: declared, _ask_runtime):
-        types = Types(copy.graph)
-        unknown = [name for node in copy.graph.node for name in node.output if name and not types.known(name)]
-        if not unknown:
-            break
-        told = tell(copy)
-        copy.graph.value_info.extend(told[name] for name in unknown if name in told)
+    if unknown := _unknown(copy):
+        copy.graph.value_info.extend(declared[name] for name in unknown if name in declared)
+        copy = _inferred(copy)
+    if ask is not None and (unknown := _unknown(copy)):
+        told = ask(copy, {name for node in copy.graph.node for name in node.output if name})
+        copy.graph.value_info.extend(
+            helper.make_tensor_value_info(name, told[name], None) for name in unknown if name in told
+        )
         copy = _inferred(copy)
     if check:
         _check(copy.graph, None, copy)
@@ -180,14 +185,10 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         raise EngineError("the types of the lowered model contradict each other", found=error) from error
 
 
-def _ask_runtime(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
-    from trtcheck.backends import onnxruntime as runtime
-
-    names = {name for node in model.graph.node for name in node.output if name}
-    return {
-        name: helper.make_tensor_value_info(name, element, None)
-        for name, element in runtime.element_types(model, names).items()
-    }
+def _unknown(model: onnx.ModelProto) -> list[str]:
+    """The tensors of the main graph whose type is unknown."""
+    types = Types(model.graph)
+    return [name for node in model.graph.node for name in node.output if name and not types.known(name)]
 
 
 def _check(graph: onnx.GraphProto, outer: Types | None, model: onnx.ModelProto) -> None:
@@ -282,8 +283,9 @@ _PASSES_ON = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Tr
 
 
 def facts(model: onnx.ModelProto) -> dict[str, Any]:
-    """What a typed *model* is made of, JSON-ready: ``nodes`` and ``types``, see `OnnxRuntimeCpu.build`."""
+    """What a typed *model* is made of, JSON-ready; see `OnnxRuntimeCpu.build`."""
     counts: dict[str, int] = {}
+    products: dict[str, int] = {}
     quantized = 0
     for graph in walk(model.graph):
         types = Types(graph)
@@ -291,11 +293,18 @@ def facts(model: onnx.ModelProto) -> dict[str, Any]:
         for node in graph.node:
             for element in {types.element(name) for name in node.output if name} - {TensorProto.UNDEFINED}:
                 counts[_label(element)] = counts.get(_label(element), 0) + 1
+            if node.op_type in _MULTIPLIES and node.output:
+                label = _label(types.element(node.output[0]))
+                products[label] = products.get(label, 0) + 1
             quantized += node.op_type in _MULTIPLIES and all(
                 _is_dequantized(name, makers) for name in node.input[:2]
             )
     nodes = sum(len(graph.node) for graph in walk(model.graph))
-    return {"nodes": nodes, "types": {**dict(sorted(counts.items())), "quantized": quantized}}
+    return {
+        "nodes": nodes,
+        "types": {**dict(sorted(counts.items())), "quantized": quantized},
+        "products": dict(sorted(products.items())),
+    }
 
 
 def _is_dequantized(name: str, makers: dict[str, onnx.NodeProto]) -> bool:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import ml_dtypes
 import numpy as np
+import onnx
 
 from trtcheck import model as models
 from trtcheck.backends.base import BackendInfo
+from trtcheck.backends.emulation import emulate, needs_emulation
+from trtcheck.backends.graph_types import ELEMENTS, facts, narrow_border, typed
+from trtcheck.backends.overflow import first_overflow
 from trtcheck.case import Numerics
 from trtcheck.environment import processor, usable_cores
 from trtcheck.errors import BackendError, EngineError
 
 if TYPE_CHECKING:
-    import onnx
-
     from trtcheck.model import Signature, Tensor
 
 PROVIDERS = ("CPUExecutionProvider",)
@@ -95,10 +97,6 @@ def _serialized(model: onnx.ModelProto, where: Path | None) -> bytes:
 
 def element_types(model: onnx.ModelProto, names: Collection[str]) -> dict[str, int]:
     """The element types that ONNX Runtime gives *names*; empty if it does not take the model."""
-    import onnx
-
-    from trtcheck.backends.graph_types import ELEMENTS
-
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     present = {value.name for value in probe.graph.output}
@@ -254,12 +252,10 @@ class OnnxRuntimeCpu:
     @property
     def build_version(self) -> int:
         """Counts changes of how engines are built, so that older ones in the cache are not taken."""
-        return 1
+        return 2
 
     def numerics(self, lowered: Path) -> Numerics:
         """Native where the *lowered* model is FP32 throughout, else emulated."""
-        from trtcheck.backends.emulation import needs_emulation
-
         narrow = needs_emulation(models.load(lowered, weights=False))
         return Numerics.EMULATED if narrow else Numerics.NATIVE
 
@@ -272,19 +268,17 @@ class OnnxRuntimeCpu:
 
         Returns:
             ``nodes``, ``types`` (nodes by the types of their outputs, and ``quantized``: convolutions and
-            products of dequantized values) of the lowered model, ``engine_bytes`` and ``notes``.
+            products of dequantized values) and ``products`` (convolutions and products alone, by type) of the
+            lowered model, ``engine_bytes`` and ``notes``.
 
         Raises:
             EngineError: ONNX Runtime does not take the model, or it cannot be emulated.
         """
-        from trtcheck.backends.emulation import emulate, needs_emulation
-        from trtcheck.backends.graph_types import facts, narrow_border, typed
-
         model = models.load(lowered)
         narrow = needs_emulation(model)
         try:
-            engine = emulate(model) if narrow else model
-            content = facts(typed(model, check=narrow))
+            engine = emulate(model, element_types) if narrow else model
+            content = facts(typed(model, element_types, check=narrow))
         except EngineError as error:
             raise EngineError(str(error), where=lowered) from error
         data = _serialized(engine, lowered)
@@ -307,9 +301,10 @@ class OnnxRuntimeCpu:
 
         Where more nodes leave the range, all are named, and what to exclude.
         """
-        from trtcheck.backends.overflow import first_overflow
-
         found = first_overflow(
-            models.load(lowered), feeds, lambda model, batch: run_once(model, batch, self._threads)
+            models.load(lowered),
+            feeds,
+            run=lambda model, batch: run_once(model, batch, self._threads),
+            ask=element_types,
         )
         return None if found is None else str(found)

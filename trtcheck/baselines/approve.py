@@ -53,7 +53,7 @@ def write(
     try:
         path, changed = store.write(root, evaluation)
     except BaselineError as error:
-        return _state("not written", path, root, str(error))
+        return _state("failed", path, root, str(error))
     status = "written" if changed else "unchanged"
     return _state(status, path, root, f"{status}: {_shown(path, root)}")
 

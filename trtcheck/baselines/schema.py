@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
 
 SCHEMA_VERSION = 1
-UPDATE = "pytest --trt-engine=… --trt-update-baselines"
-"""The command that approves results; messages about a known engine name it."""
+UPDATE = "the same command with --trt-update-baselines"
+"""What approves results: the command is the user's own."""
 _COUNTS = ("tp", "fp", "fn", "tn")
 
 
@@ -153,8 +153,8 @@ def parse(text: str, where: Path) -> Baseline:
 
 def _damaged(where: Path, found: object) -> BaselineError:
     return BaselineError(
-        "the baseline is damaged", where=where, expected=f"a file written by {UPDATE}", found=found,
-        hint=f"restore it (git checkout -- {where.name}), or make it anew: {UPDATE}",
+        "the baseline is damaged", where=where, expected="what --trt-update-baselines writes", found=found,
+        hint=f"restore it (git checkout -- {where}), or make it anew: {UPDATE}",
     )  # fmt: skip
 
 

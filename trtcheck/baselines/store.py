@@ -52,24 +52,19 @@ def find(root: Path, evaluation: Evaluation) -> Approved:
     path = path_of(root, evaluation)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return Approved(path, None, (_missing(path, evaluation.engine),))
+    except (FileNotFoundError, NotADirectoryError):
+        return Approved(path, None, (_missing(path),))
     except (OSError, UnicodeDecodeError) as error:
         raise BaselineError("the baseline cannot be read", where=path, found=error) from error
     baseline = schema.parse(text, path)
     return Approved(path, baseline, _compare(baseline, evaluation, path))
 
 
-def _missing(path: Path, engine: str) -> str:
+def _missing(path: Path) -> str:
     others = sorted(other.stem for other in path.parent.glob("*.json"))
     beside = f" (there is one for {', '.join(others)})" if others else ""
-    place = "/".join(path.parts[-3:])
-    return f"no baseline yet: {place}{beside}; approve this one: {update_command(engine)}"
-
-
-def update_command(engine: str) -> str:
-    """The command that approves results of *engine*."""
-    return schema.UPDATE.replace("…", engine)
+    place = "/".join(path.parts[-4:])
+    return f"no baseline yet: {place}{beside}; what makes it: {schema.UPDATE}"
 
 
 def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[str, ...]:
@@ -84,7 +79,7 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
         if then != place[name]:
             raise BaselineError(
                 "the baseline was made elsewhere", where=path, expected=f"{name} {place[name]}",
-                found=then, hint=f"approve results of this place: {update_command(evaluation.engine)}",
+                found=then, hint=f"approve results of this place: {schema.UPDATE}",
             )  # fmt: skip
     now = schema.digests_of(evaluation.record)
     for name, what in (("data", "evaluation data"), ("labels", "labels")):
@@ -93,13 +88,13 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
             raise BaselineError(
                 f"the {what} changed since the baseline was approved, so results cannot be compared",
                 where=path, expected=short(str(then)), found=short(str(now[name])),
-                hint=f"restore the data, or approve the new results: {update_command(evaluation.engine)}",
+                hint=f"restore the data, or approve the new results: {schema.UPDATE}",
             )  # fmt: skip
     if baseline.images != evaluation.images:
         raise BaselineError(
             "the baseline counts other images than it was made from", where=path,
             expected=f"{evaluation.images} images", found=baseline.images,
-            hint=f"make it anew: {update_command(evaluation.engine)}",
+            hint=f"make it anew: {schema.UPDATE}",
         )  # fmt: skip
     then_named, now_named = list(baseline.classes), list(evaluation.classes)
     if then_named != now_named:
@@ -108,15 +103,15 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
             "the classes changed since the baseline was approved", where=path,
             expected=", ".join(then_named[:20]) + (" …" if len(then_named) > 20 else ""),
             found=f"different: {', '.join(changed)}" if changed else "the same names in another order",
-            hint=f"restore the class names, or approve the new results: {update_command(evaluation.engine)}",
+            hint=f"restore the class names, or approve the new results: {schema.UPDATE}",
         )  # fmt: skip
     _check_counts(baseline, evaluation, path)
-    what = {"model": "model", "calibration": "calibration data", "lowered": "lowered model"}
-    differ = [name for name in what if baseline.digests.get(name) != now[name]]
+    words = {"model": "model", "calibration": "calibration data", "lowered": "lowered model"}
+    differ = [name for name in words if baseline.digests.get(name) != now[name]]
     # A lowered model changes with what it is made from: it is told where nothing else explains it.
     told = differ if differ == ["lowered"] else [name for name in differ if name != "lowered"]
     return tuple(
-        f"the {what[name]} changed since the baseline was approved "
+        f"the {words[name]} changed since the baseline was approved "
         f"({short(str(baseline.digests.get(name)))} -> {short(str(now[name]))})"
         for name in told
     )
@@ -136,7 +131,7 @@ def _check_counts(baseline: Baseline, evaluation: Evaluation, path: Path) -> Non
                 f"the baseline counts more images of '{name}' than there are", where=path,
                 expected=f"tp up to {n}, fp up to {total - n}",
                 found=f"tp {counts['tp']}, fp {counts['fp']}",
-                hint=f"restore the file, or make it anew: {update_command(evaluation.engine)}",
+                hint=f"restore the file, or make it anew: {schema.UPDATE}",
             )  # fmt: skip
 
 

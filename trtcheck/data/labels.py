@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trtcheck.errors import DataError
-
-NO_LABEL = -1
+from trtcheck.metrics.confusion import NO_LABEL
 
 
 def _integers(values: np.ndarray, where: str) -> np.ndarray:

@@ -125,6 +125,7 @@ def recall(
     Raises:
         ValueError: The vectors differ in length or hold labels outside the classes.
     """
+    truth, reference, candidate = np.asarray(truth), np.asarray(reference), np.asarray(candidate)
     before = Confusion.of(truth, reference, len(classes))
     after = Confusion.of(truth, candidate, len(classes))
     broken = (reference == truth) & (candidate != truth)
@@ -171,6 +172,7 @@ def precision(
     Raises:
         ValueError: The vectors differ in length or hold labels outside the classes.
     """
+    truth, reference, candidate = np.asarray(truth), np.asarray(reference), np.asarray(candidate)
     before = Confusion.of(truth, reference, len(classes))
     after = Confusion.of(truth, candidate, len(classes))
     wrong_before = (truth != NO_LABEL) & (reference != truth) & (reference >= 0)
@@ -216,6 +218,7 @@ def accuracy(
         drop: Largest accepted drop as a fraction.
         alpha: False-alarm rate of the exact paired test.
     """
+    truth, reference, candidate = np.asarray(truth), np.asarray(reference), np.asarray(candidate)
     counted = truth != NO_LABEL
     return top_k_accuracy(
         (reference == truth)[counted], (candidate == truth)[counted], drop=drop, alpha=alpha

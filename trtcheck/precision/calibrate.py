@@ -11,16 +11,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from trtcheck.errors import LoweringError
+from trtcheck.environment import usable_cores
+from trtcheck.errors import BackendError, LoweringError
 from trtcheck.precision.storage import save
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 METHODS = ("entropy", "minmax", "percentile")
 
@@ -33,37 +31,44 @@ _TINY = 1e-30
 
 Feeds = Mapping[str, np.ndarray]
 
+Counted = tuple[Feeds, int]
+"""Feeds of one batch, and how many of its rows are images; those beyond are padding and never count."""
+
 
 def largest(
     model: ModelProto,
     tensors: Sequence[str],
-    batches: Iterable[Feeds],
+    batches: Iterable[Counted],
     *,
     method: str,
     percentile: float,
     source: Path,
+    threads: int = 0,
 ) -> dict[str, float]:
     """The magnitude at which each of *tensors* is cut off.
 
     Args:
         model: An FP32 model.
         tensors: Names of FP32 tensors of its graph, inputs included.
-        batches: Feeds by input name, first axis the batch.
+        batches: Feeds by input name, first axis the batch, with the number of rows that are images.
         method: ``"minmax"`` takes the largest magnitude seen, ``"percentile"`` cuts off the largest ones,
             ``"entropy"`` loses the least information (Migacz, "8-bit inference with TensorRT", GTC 2017).
         percentile: Share of values kept by ``"percentile"``, in percent.
         source: The file that messages name.
+        threads: Threads for inference; 0 takes every core that this process may use.
 
     Returns:
         Cut-off by tensor name; 0 for a tensor that was always 0.
 
     Raises:
-        LoweringError: There are no batches, or one makes a tensor NaN or infinite.
+        LoweringError: ONNX Runtime takes neither model nor data, there are no batches, or one makes a tensor
+            NaN or infinite.
+        BackendError: ONNX Runtime is not installed.
     """
     histograms = {name: Histogram() for name in tensors}
     makers = {name: node.name for node in model.graph.node for name in node.output}
     images = 0
-    for values, rows in _activations(model, tensors, batches, source):
+    for values, rows in _activations(model, tensors, batches, source, threads):
         for name in tensors:
             array = values[name]
             if not np.isfinite(array).all():
@@ -170,16 +175,16 @@ def _cut(histogram: Histogram, method: str, percentile: float) -> float:
 
 
 def _activations(
-    model: ModelProto, tensors: Sequence[str], batches: Iterable[Feeds], source: Path
+    model: ModelProto, tensors: Sequence[str], batches: Iterable[Counted], source: Path, threads: int
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Values of *tensors* for each few rows of *batches*, with the number of rows."""
+    """Values of *tensors* for each few images of *batches*, with the number of images."""
     inputs = {value.name for value in model.graph.input}
     inner = [name for name in tensors if name not in inputs]
     with tempfile.TemporaryDirectory(prefix="trtcheck-") as folder:
-        session = _session(model, inner, Path(folder) / "calibration.onnx")
+        session = _session(model, inner, Path(folder) / "calibration.onnx", source, threads)
         rows = _ROWS if all(_has_open_batch(value) for value in model.graph.input) else None
-        for batch in batches:
-            for feeds, length in _slices(batch, rows):
+        for batch, count in batches:
+            for feeds, length, images in _slices(batch, count, rows):
                 try:
                     answers = session.run(inner or None, dict(feeds))
                 except Exception as error:  # onnxruntime's errors have no base class but this
@@ -188,7 +193,15 @@ def _activations(
                     ) from error
                 values = dict(zip(inner, answers, strict=False))
                 values |= {name: np.asarray(feeds[name]) for name in tensors if name in inputs}
-                yield values, length
+                yield (
+                    {name: _without_padding(array, length, images) for name, array in values.items()},
+                    images,
+                )
+
+
+def _without_padding(array: np.ndarray, length: int, images: int) -> np.ndarray:
+    """The rows of the *images* among *length*; all of an array that has no row for each."""
+    return array[:images] if array.ndim and len(array) == length else array
 
 
 def _has_open_batch(value: ValueInfoProto) -> bool:
@@ -196,28 +209,49 @@ def _has_open_batch(value: ValueInfoProto) -> bool:
     return bool(dims) and dims[0].dim_value < 1  # some exporters write -1 for "open"
 
 
-def _slices(batch: Feeds, rows: int | None) -> Iterator[tuple[Feeds, int]]:
-    """*batch* in parts of *rows*, with their length; in one where an input has no such axis."""
+def _slices(batch: Feeds, count: int, rows: int | None) -> Iterator[tuple[Feeds, int, int]]:
+    """*batch* in parts of *rows*, with their length and images; in one where an input has no such axis."""
     lengths = {np.shape(array)[:1] for array in batch.values()}
     length = max((dims[0] for dims in lengths if dims), default=1)
     if rows is None or lengths != {(length,)}:
-        yield batch, length
+        yield batch, length, count
         return
-    for start in range(0, length, rows):
-        part = {name: array[start : start + rows] for name, array in batch.items()}
-        yield part, min(rows, length - start)
+    for start in range(0, count, rows):
+        stop = min(start + rows, count)
+        yield {name: array[start:stop] for name, array in batch.items()}, stop - start, stop - start
 
 
-def _session(model: ModelProto, tensors: Sequence[str], path: Path) -> onnxruntime.InferenceSession:
+def _session(model: ModelProto, tensors: Sequence[str], path: Path, source: Path, threads: int) -> Any:
     """A session that answers *tensors* of the model's graph."""
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError(
+            "onnxruntime is not installed, which calibration runs on", found=error,
+            hint='pip install "pytest-trtcheck[cpu]"',
+        ) from error  # fmt: skip
     probe = ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
     shapeless = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors]
     probe.graph.output.extend(shapeless or model.graph.output)
-    save(probe, path)
+    try:
+        save(probe, path)
+    except OSError as error:
+        raise LoweringError(
+            "the temporary folder has no room for the model that calibration runs", where=path.parent,
+            found=error, hint="name a folder with enough room: TMPDIR=DIR pytest",
+        ) from error  # fmt: skip
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = threads or usable_cores()
+    options.inter_op_num_threads = 1
+    # Waiting threads would burn the cores that decoding and other workers need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no base class but this
+        raise LoweringError(
+            "ONNX Runtime does not take the model, so it cannot be calibrated", where=source, found=error,
+            hint='name a file that is quantized already: [models.x.lowered] int8 = "…"',
+        ) from error  # fmt: skip

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from onnx import ModelProto, TensorProto
 
 from trtcheck.case import LoweringSpec, Precision
@@ -16,7 +15,7 @@ from trtcheck.precision import batchnorm, calibrate, graph, narrow, quantize, re
 from trtcheck.precision.placement import QUANTIZED_OPS, has_float_work
 from trtcheck.precision.storage import save
 
-LOWERING_VERSION = 1
+LOWERING_VERSION = 2
 
 _NARROW = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
 # Conv, Gemm-fed pooling and others take bfloat16 from opset 22 on; Q/DQ take FP16 scales from 19 on.
@@ -48,7 +47,8 @@ def lower(
     spec: LoweringSpec,
     *,
     target: Path,
-    calibration: Iterable[Mapping[str, np.ndarray]] | None = None,
+    calibration: Iterable[calibrate.Counted] | None = None,
+    threads: int = 0,
 ) -> dict[str, Any]:
     """Writes the version of the FP32 model *source* in *precision* to *target*.
 
@@ -60,7 +60,9 @@ def lower(
         precision: What is made of it.
         spec: How.
         target: The file to write.
-        calibration: INT8 only: feeds by input name, first axis the batch; read once.
+        calibration: INT8 only: feeds by input name, first axis the batch, each with the number of rows that
+            are images and no padding; read once.
+        threads: Threads for the calibration; 0 takes every core that this process may use.
 
     Returns:
         The manifest, JSON-ready. ``nodes`` counts the nodes of the FP32 model after BatchNormalization was
@@ -70,6 +72,7 @@ def lower(
     Raises:
         ModelError: The source cannot be read.
         LoweringError: The precision cannot be made from it.
+        BackendError: ONNX Runtime, which calibration runs on, is not installed.
     """
     _check(spec, source)
     int8 = precision is Precision.INT8
@@ -78,7 +81,7 @@ def lower(
     opset = _OPSET_OF_FP16_SCALES if int8 and spec.rest == "fp16" else _OPSETS.get(precision, 0)
     work = _prepare(source, spec, opset)
     if int8 and calibration is not None:
-        _quantize(work, spec, calibration)
+        _quantize(work, spec, calibration, threads)
     if int8 and spec.rest == "fp16":
         _narrow(work, TensorProto.FLOAT16)
     elif precision in _NARROW:
@@ -128,7 +131,9 @@ def _prepare(source: Path, spec: LoweringSpec, opset: int) -> _Work:
     return work
 
 
-def _quantize(work: _Work, spec: LoweringSpec, calibration: Iterable[Mapping[str, np.ndarray]]) -> None:
+def _quantize(
+    work: _Work, spec: LoweringSpec, calibration: Iterable[calibrate.Counted], threads: int
+) -> None:
     if any(node.op_type == "DequantizeLinear" for node in graph.all_nodes(work.model.graph)):
         raise LoweringError(
             "is quantized already",
@@ -146,8 +151,9 @@ def _quantize(work: _Work, spec: LoweringSpec, calibration: Iterable[Mapping[str
             found=_some(chosen.kept) or "none of them",
         )
     largest = calibrate.largest(
-        work.model, tensors, calibration, method=spec.method, percentile=spec.percentile, source=work.source
-    )
+        work.model, tensors, calibration,
+        method=spec.method, percentile=spec.percentile, source=work.source, threads=threads,
+    )  # fmt: skip
     quantize.insert(work.model, chosen, largest, fp16_scales=spec.rest == "fp16")
     work.quantized = set(chosen.activations)
     work.kept.update(chosen.kept)

@@ -38,8 +38,8 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
             yield from (Line(f"    {line}") for line in rest)
     for engine in document["engines"]:
         if engine["engine"]:
-            yield Line(_engine(engine), _COLORS[engine["verdict"]])
-    yield from _unapproved(document["engines"])
+            yield Line(_engine(engine, _untold(items, engine)), _COLORS[engine["verdict"]])
+    yield from _unapproved(document["engines"], document["run"]["command"])
     changed = [e for e in document["engines"] if e["baseline"] and "changed" in e["baseline"]["message"]]
     yield from (
         Line(f"{e['model']}[{e['engine']}]: {e['baseline']['message']}")
@@ -48,7 +48,23 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
     )
 
 
-def _unapproved(engines: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+def _untold(items: Sequence[Mapping[str, Any]], engine: Mapping[str, Any]) -> list[str]:
+    """Classes of *engine* that are inconclusive in an item that is not, in the order of the checks."""
+    names = [
+        f"{item['check']} of '{row['name']}'"
+        for item in items
+        if (item["model"], item["engine"]) == (engine["model"], engine["engine"])
+        and item["verdict"] == "pass"
+        for row in item.get("classes", ())
+        if row["verdict"] == "inconclusive"
+    ]
+    return names[:_TOLD] + ([f"{len(names) - _TOLD} more"] if len(names) > _TOLD else [])
+
+
+_TOLD = 3
+
+
+def _unapproved(engines: Sequence[Mapping[str, Any]], command: str) -> Iterator[Line]:
     """One line on all engines that could be approved; one that failed could not."""
     missing = [
         engine
@@ -59,11 +75,10 @@ def _unapproved(engines: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
     ]
     if missing:
         every = ", ".join(f"{engine['model']}[{engine['engine']}]" for engine in missing)
-        names = ",".join(dict.fromkeys(engine["engine"] for engine in missing))
-        yield Line(f"no baseline yet: {every}; approve: pytest --trt-engine={names} --trt-update-baselines")
+        yield Line(f"no baseline yet: {every}; approve: pytest {command} --trt-update-baselines")
 
 
-def _engine(engine: Mapping[str, Any]) -> str:
+def _engine(engine: Mapping[str, Any], untold: Sequence[str]) -> str:
     """``PASS fashion[int8] emulated: accuracy .912 -> .909, largest recall drop …, 103 of 10000 …``."""
     parts = []
     if engine["accuracy"] is not None:
@@ -81,6 +96,10 @@ def _engine(engine: Mapping[str, Any]) -> str:
     numerics = f" {engine['numerics']}" if engine["numerics"] else ""
     rest = (engine["lowered"] or {}).get("rest")
     how = f" (rest {rest})" if rest else ""
+    if untold:
+        parts.append(f"inconclusive: {', '.join(untold)}")
+    if engine["baseline"] and engine["baseline"]["status"] == "compared":
+        parts.append("baseline compared")
     if 0 < len(engine["checks"]) < len(Check):
         parts.append(f"checked: {', '.join(engine['checks'])}")
     detail = f": {', '.join(part for part in parts if part)}" if parts else ""
