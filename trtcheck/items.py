@@ -145,7 +145,8 @@ class CheckItem(pytest.Item):
 def describe(outcome: Outcome) -> str:
     """What stands under a failed item."""
     how = f" ({outcome.numerics.value})" if outcome.numerics is not None else ""
-    head = f"{outcome.model}[{outcome.engine}] {outcome.check.value}{how}: {outcome.message}"
+    told = outcome.message.replace("; ", ";\n  ")  # a line a class or node
+    head = f"{outcome.model}[{outcome.engine}] {outcome.check.value}{how}: {told}"
     return "\n".join([head, *(f"  note: {note}" for note in outcome.notes)])
 
 
