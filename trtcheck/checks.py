@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
 
-from trtcheck import judge
+from trtcheck import judge, messages
 from trtcheck.baselines.schema import Baseline, finite
 from trtcheck.case import Check, Gates, Numerics, Outcome, Precision, Verdict, worst
 from trtcheck.errors import BaselineError, CaseError
 from trtcheck.judge import unpaired
 from trtcheck.judge.classes import AccuracyVerdict, ClassesVerdict, ClassVerdict
 from trtcheck.metrics.confusion import Confusion
-from trtcheck.names import fraction, listed, p_value, points
+from trtcheck.names import fraction
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import BuiltEngine
@@ -34,9 +34,6 @@ UNPAIRED = (
     "the baseline's counts stand without fitting answers of single images: compared by counts alone "
     "(Fisher's exact test), which asks for more evidence"
 )
-
-_TOLD = 10
-"""Failed classes whose figures stand in the message; the rest are named or counted."""
 
 FindBaseline = Callable[[], "Approved"]
 """Looks the approved baseline up; raises BaselineError where it must not be compared."""
@@ -230,16 +227,16 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
         labels.reference_top_k[labels.counted], labels.candidate_top_k[labels.counted],
         drop=top_k_drop, alpha=gates.alpha,
     )  # fmt: skip
-    verdict, messages = result.verdict, [_accuracy_message("accuracy", result)]
+    verdict, told = result.verdict, [messages.accuracy("accuracy", result)]
     if verdict is Verdict.PASS and _no_better_than_guessing(result, len(evaluation.classes), gates.alpha):
         verdict = Verdict.INCONCLUSIVE
-        messages.append(
+        told.append(
             f"the reference itself is no better than guessing among {len(evaluation.classes)} classes: "
             "check labels, the order of classes and the preprocessing (scale, mean, std)"
         )
     if gates.top_k_accuracy_drop is not None:
         verdict = worst((verdict, top_k.verdict))
-        messages.append(_accuracy_message(f"top-{evaluation.top_k} accuracy", top_k))
+        told.append(messages.accuracy(f"top-{evaluation.top_k} accuracy", top_k))
     row = _accuracy_row(result)
     del row["verdict"]  # the item has its own, that of top-k and of the baseline included
     measured = {
@@ -260,9 +257,9 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
             then = judge.accuracy(
                 labels.truth, answers, labels.candidate, drop=gates.accuracy_drop, alpha=gates.alpha
             )
-        return then.verdict, _accuracy_message("accuracy", then), _accuracy_row(then)
+        return then.verdict, messages.accuracy("accuracy", then), _accuracy_row(then)
 
-    outcome = _outcome(evaluation, Check.ACCURACY, verdict, "; ".join(messages), measured)
+    outcome = _outcome(evaluation, Check.ACCURACY, verdict, "; ".join(told), measured)
     return _with_baseline(outcome, evaluation, find, against)
 
 
@@ -326,11 +323,11 @@ def _classes(evaluation: Evaluation, gates: Gates, find: FindBaseline | None, ch
             then = function(counts, now, classes=evaluation.classes, margins=margins, alpha=gates.alpha)
         else:
             then = paired(answers)
-        return then.verdict, _classes_message(check, then), {"classes": [class_row(r) for r in then.classes]}
+        return then.verdict, messages.classes(check, then), {"classes": [class_row(r) for r in then.classes]}
 
     result = paired(labels.reference)
     outcome = _outcome(
-        evaluation, check, result.verdict, _classes_message(check, result),
+        evaluation, check, result.verdict, messages.classes(check, result),
         {"classes": [class_row(row) for row in result.classes], "alpha": result.alpha},
     )  # fmt: skip
     return _with_baseline(outcome, evaluation, find, against)
@@ -429,83 +426,6 @@ def class_row(row: ClassVerdict) -> dict[str, Any]:
 
 def _accuracy_row(result: AccuracyVerdict) -> dict[str, Any]:
     return {**asdict(result), "verdict": result.verdict.value}
-
-
-def _accuracy_message(what: str, result: AccuracyVerdict) -> str:
-    change = f"{what} {fraction(result.before)} -> {fraction(result.after)} of {result.images} images"
-    evidence = f"{result.b} newly wrong, {result.c} newly right, {p_value(result.p)}"
-    limit = f"limit {points(result.margin)}"
-    if result.verdict is Verdict.FAIL:
-        return f"{change}: fell by {points(result.before - result.after)} ({evidence}, {limit})"
-    if result.verdict is Verdict.INCONCLUSIVE:
-        return f"{change}: too few images to tell ({evidence}, {limit}); {_seen(result.detectable)}"
-    return f"{change} ({evidence}, {limit}); {_seen(result.detectable)}"
-
-
-def _seen(detectable: float | None) -> str:
-    if detectable is None:
-        return "no drop could have been seen"
-    return f"a drop under {points(detectable)} could have been missed"
-
-
-def _classes_message(check: Check, result: ClassesVerdict) -> str:
-    failed = result.named(Verdict.FAIL)
-    if failed:
-        told = "; ".join(_class_message(check, row) for row in failed[:_TOLD])
-        more = failed[_TOLD:]
-        told += f"; also of {listed((row.name for row in more), _TOLD)}" if more else ""
-        return "; ".join(filter(None, [told, _unsure(result)]))
-    empty = result.named(Verdict.SKIPPED)
-    passed = result.named(Verdict.PASS)
-    parts = []
-    if passed:
-        worst = passed[0]
-        fell = worst.drop is not None and worst.drop > 0
-        largest = f"largest drop {points(worst.drop)} ('{worst.name}')" if fell else "no class fell"
-        parts.append(f"{check.value} holds in {len(passed)} classes: {largest}")
-        parts.append(_missed(check, passed))
-    if unsure := _unsure(result):
-        parts.append(unsure)
-    if empty:
-        parts.append(f"no images of {listed(row.name for row in empty)}")
-    return "; ".join(parts)
-
-
-def _unsure(result: ClassesVerdict) -> str:
-    """The inconclusive classes, and why they are."""
-    unsure = result.named(Verdict.INCONCLUSIVE)
-    never = [row for row in unsure if row.before == 0]
-    gone = [row for row in unsure if row.before and row.after is None]
-    few = [row for row in unsure if row not in never and row not in gone]
-    parts = []
-    if few:
-        fell = [row for row in few if row.drop is not None and row.drop > 0]
-        drops = ", ".join(f"'{row.name}' {points(row.drop)} of {row.support}" for row in fell[:3])
-        observed = f" (observed drops: {drops} images)" if drops else ""
-        parts.append(f"too few images to tell for {listed(row.name for row in few)}{observed}")
-    if gone:
-        parts.append(f"no answer is {listed(row.name for row in gone)} any more")
-    if never:
-        parts.append(f"nothing to lose in {listed(row.name for row in never)}, never right before")
-    return "; ".join(parts)
-
-
-def _missed(check: Check, rows: Sequence[ClassVerdict]) -> str:
-    """What the pass could have missed in the class that sees least."""
-    blindest = max(rows, key=lambda row: row.detectable or 1.0)
-    seen = points(blindest.detectable)
-    where = "any class" if len({row.detectable for row in rows}) == 1 else f"'{blindest.name}'"
-    what = f"a drop under {seen}" if check is Check.RECALL else f"new false positives, under {seen},"
-    return f"{what} could have been missed in {where}"
-
-
-def _class_message(check: Check, row: ClassVerdict) -> str:
-    kind = ("newly wrong", "newly right") if check is Check.RECALL else ("new false positives", "gone")
-    return (
-        f"{check.value} of '{row.name}' fell from {fraction(row.before)} to {fraction(row.after)} "
-        f"(support {row.support}: {row.b} {kind[0]}, {row.c} {kind[1]}, {p_value(row.p_adjusted)}, "
-        f"limit {points(row.margin)})"
-    )
 
 
 CHECKS: Mapping[Check, Callable[[Evaluation, Gates, FindBaseline | None], Outcome]] = {

@@ -35,7 +35,8 @@ def headline(document: Record) -> str:
         verdicts.setdefault(pair(item), item["verdict"])
     if worst == "pass":
         passed = [item for item in items if item["verdict"] == "pass"]
-        return "; ".join([f"Everything passes: {_extent(passed)}", *_others(verdicts, "skipped")])
+        parts = [f"Everything passes: {_extent(passed)}", *_unsure(passed), *_others(verdicts, "skipped")]
+        return "; ".join(parts)
     del verdicts[pair(items[0])]
     others = [part for verdict in STATUSES for part in _others(verdicts, verdict, more=verdict == worst)]
     return "; ".join([_said(items[0]), *others])
@@ -68,6 +69,19 @@ def summary(document: Record) -> str:
     if kinds:
         parts.append(" and ".join(kinds))
     return " · ".join(parts)
+
+
+def _unsure(items: Sequence[Record]) -> list[str]:
+    """What is to be said of classes that are inconclusive in items that pass."""
+    found = [
+        f"{item['check']} of '{row['name']}' is inconclusive in {_subject(pair(item))}"
+        for item in items
+        for row in item.get("classes") or ()
+        if row["verdict"] == "inconclusive"
+    ]
+    return (
+        [_shortened(found[0]) + (f", and {len(found) - 1} more" if len(found) > 1 else "")] if found else []
+    )
 
 
 def _said(item: Record) -> str:
