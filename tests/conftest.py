@@ -114,6 +114,13 @@ class Suite:
         return found
 
 
+@pytest.fixture(autouse=True)
+def _as_at_a_desk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets inner runs print what a person sees: pytest prints more where it finds itself in CI."""
+    for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     """A suite of the classifier ``tiny`` with 240 images and 64 for calibration."""
