@@ -449,7 +449,7 @@ def document(
             "version": "0.1.0",
             "workers": 2,
             "exitstatus": 1,
-            "command": ["examples", "--trt-engine=fp32,fp16,int8"],
+            "command": "examples --trt-engine=fp32,fp16,int8",
         },
         "models": found + (models or []),
         "engines": [record for record, _ in engines],

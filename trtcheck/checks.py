@@ -248,8 +248,7 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
         },
     }
 
-    def against(baseline: Baseline) -> tuple[Verdict, str, dict[str, Any]]:
-        answers = _paired_answers(baseline, evaluation)
+    def against(baseline: Baseline, answers: np.ndarray | None) -> tuple[Verdict, str, dict[str, Any]]:
         if answers is None:
             counts, now = _counts(baseline, evaluation)
             then = unpaired.accuracy(counts, now, drop=gates.accuracy_drop, alpha=gates.alpha)
@@ -314,8 +313,7 @@ def _classes(evaluation: Evaluation, gates: Gates, find: FindBaseline | None, ch
             alpha=gates.alpha, class_drops=class_drops,
         )  # fmt: skip
 
-    def against(baseline: Baseline) -> tuple[Verdict, str, dict[str, Any]]:
-        answers = _paired_answers(baseline, evaluation)
+    def against(baseline: Baseline, answers: np.ndarray | None) -> tuple[Verdict, str, dict[str, Any]]:
         if answers is None:
             counts, now = _counts(baseline, evaluation)
             function = unpaired.recall if recalled else unpaired.precision
@@ -337,9 +335,12 @@ def _with_baseline(
     outcome: Outcome,
     evaluation: Evaluation,
     find: FindBaseline | None,
-    against: Callable[[Baseline], tuple[Verdict, str, dict[str, Any]]],
+    against: Callable[[Baseline, np.ndarray | None], tuple[Verdict, str, dict[str, Any]]],
 ) -> Outcome:
-    """The *outcome* after the engine was compared with what was approved, where there is anything."""
+    """The *outcome* after the engine was compared with what was approved, where there is anything.
+
+    *against* judges with the approved answers (N,), or with the counts alone where they are None.
+    """
     approved = _approved(outcome, find)
     if isinstance(approved, Outcome):
         return approved
@@ -347,9 +348,10 @@ def _with_baseline(
     baseline = approved.baseline
     if baseline is None or not baseline.classes:
         return replace(outcome, notes=notes)
-    if _paired_answers(baseline, evaluation) is None:
+    answers = _paired_answers(baseline, evaluation)
+    if answers is None:
         notes = (*notes, UNPAIRED)
-    verdict, message, measured = against(baseline)
+    verdict, message, measured = against(baseline, answers)
     message = f"against the approved baseline: {message}"
     if verdict is Verdict.FAIL and outcome.verdict is not Verdict.FAIL:
         message = _with_overflow(message, evaluation)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trtcheck.errors import ReportError, TrtcheckError
-from trtcheck.settings import HOW_TO_ASK
 
 if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
@@ -37,7 +36,6 @@ class Recorder:
         self._items: dict[str, tuple[dict[str, Any], ...]] = {}
         """Records of the last attempt by node id; a test may make one check several times."""
         self._started = datetime.now(UTC)
-        self._states: Baselines = {}
         self._document: dict[str, Any] | None = None
         self._said: list[str] = []
         """What the summary tells besides the document: files written, and what went wrong with them."""
@@ -56,13 +54,14 @@ class Recorder:
         """Approves baselines where asked, then writes the report; problems are told in the summary."""
         items = [record for records in self._items.values() for record in records]
         if all(item["verdict"] == "skipped" for item in items):
-            if items:
-                self._said.append(HOW_TO_ASK)
+            self._said += dict.fromkeys(item["message"] for item in items)
             return  # an earlier report is worth more than one that says nothing
         interrupted = exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         try:
             evaluations = self._evaluations()
             baselines = self._baselines(items, evaluations, interrupted)
+            if any(state["status"] == "failed" for state in baselines.values()):
+                self._fail(session, "a baseline could not be written")
             self._document = self._make_document(items, evaluations, baselines, exitstatus)
             if interrupted:
                 self._said.append(f"interrupted after {len(items)} checks: no report is written")
@@ -72,8 +71,6 @@ class Recorder:
             self._fail(session, f"the report could not be written: {error}")
         except Exception:  # noqa: BLE001  a hook outside the run phase never raises
             self._fail(session, f"the report could not be written; please report this:\n{format_exc()}")
-        if any(state["status"] == "failed" for state in self._states.values()):
-            self._fail(session, "a baseline could not be written")
 
     def _fail(self, session: pytest.Session, text: str) -> None:
         """Tells *text* and makes a run that would have passed exit with 1: what was asked for is missing."""
@@ -97,7 +94,7 @@ class Recorder:
         settings = self._runtime.settings
         if not settings.update_baselines:
             return {(e.model, e.engine): approve.state(settings.baselines, e) for e in evaluations}
-        states = self._states
+        states: Baselines = {}
         for evaluation in evaluations:
             own = [i for i in items if (i["model"], i["engine"]) == (evaluation.model, evaluation.engine)]
             state = approve.write(settings.baselines, evaluation, own, interrupted=interrupted)

@@ -7,13 +7,14 @@ that an engine answered outlives the session.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck import digests
 from trtcheck.backends import open_backend
-from trtcheck.backends.base import Backend, BuiltEngine, LoadedEngine
+from trtcheck.backends.base import Backend, BuiltEngine
 from trtcheck.cache import Cache
 from trtcheck.case import Case, EngineSpec, InputSpec, Numerics, Precision
 from trtcheck.errors import CaseError, DataError, EngineError, TrtcheckError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation, ReferenceResult
     from trtcheck.model import Signature
     from trtcheck.progress import Progress
+    from trtcheck.reference import CachedReference, LiveReference
 
 COLLAPSE = 0.99
 """Below this agreement with the reference the emulated graph is searched for an overflow."""
@@ -40,6 +42,7 @@ class Resolved:
     Attributes:
         images: The evaluation data.
         digest: Digest of its inputs, read once.
+        model_digest: Digest of the reference model, read once.
         signature: Inputs and outputs of the reference model.
         classes: Class names; empty where no class scores are judged.
         scores: Name of the output with the class scores, or None.
@@ -48,6 +51,7 @@ class Resolved:
 
     images: Images
     digest: str
+    model_digest: str
     signature: Signature
     classes: tuple[str, ...]
     scores: str | None
@@ -67,7 +71,7 @@ def resolve(case: Case) -> Resolved:
     from trtcheck.data.sources import open_images
     from trtcheck.evaluation import scores_output
     from trtcheck.metrics.confusion import NO_LABEL
-    from trtcheck.model import read_signature
+    from trtcheck.model import digest, read_signature
 
     signature = read_signature(case.onnx)
     images = open_images(case.data, classes=case.classes, spec=case.input)
@@ -91,7 +95,7 @@ def resolve(case: Case) -> Resolved:
             f"labels[{where}] is out of range", where=images.name,
             expected=f"-1 to {len(classes) - 1} for {len(classes)} classes", found=top,
         )  # fmt: skip
-    return Resolved(images, images.digest(), signature, classes, scores, truth)
+    return Resolved(images, images.digest(), digest(case.onnx), signature, classes, scores, truth)
 
 
 def _numbered(case: Case, signature: Signature, scores: str) -> tuple[str, ...]:
@@ -231,15 +235,12 @@ class Workbench:
         """
         from trtcheck.data.batches import batches
         from trtcheck.evaluation import stream_reference
-        from trtcheck.reference import open_reference
 
         resolved = self.resolve(case)
         size = resolved.signature.fixed_batch or case.batch
-        key = self._reference_key(case, resolved, size)
-        total = len(resolved.images)
         with (
-            self._progress.task(f"evaluating the reference of {case.name}", total) as advance,
-            open_reference(self.cache, key, total, lambda: self._reference(case)) as reference,
+            self._progress.task(f"evaluating the reference of {case.name}", len(resolved.images)) as advance,
+            self._reference(case, resolved, size) as reference,
         ):
             return stream_reference(
                 case, classes=resolved.classes, scores=resolved.scores, truth=resolved.truth,
@@ -250,7 +251,6 @@ class Workbench:
     def _evaluate(self, case: Case, engine: EngineSpec) -> Evaluation:
         from trtcheck.data.batches import batches
         from trtcheck.evaluation import stream
-        from trtcheck.reference import open_reference
 
         built = self.built(case, engine)
         resolved = self.resolve(case)
@@ -258,11 +258,11 @@ class Workbench:
         try:
             signature = _with_batch(resolved.signature, loaded.signature, engine.name)
             size = signature.fixed_batch or case.batch
-            total = len(resolved.images)
-            key = self._reference_key(case, resolved, size)
             with (
-                self._progress.task(f"evaluating {case.name}[{engine.name}]", total) as advance,
-                open_reference(self.cache, key, total, lambda: self._reference(case)) as reference,
+                self._progress.task(
+                    f"evaluating {case.name}[{engine.name}]", len(resolved.images)
+                ) as advance,
+                self._reference(case, resolved, size) as reference,
             ):
                 evaluation = stream(
                     case, engine_name=engine.name, classes=resolved.classes, scores=resolved.scores,
@@ -274,25 +274,26 @@ class Workbench:
         overflow = self._overflow(case, built, resolved, signature, size, evaluation)
         return replace(evaluation, overflow=overflow, record=self._record(case, engine, built, resolved))
 
-    def _reference(self, case: Case) -> LoadedEngine:
-        from trtcheck.backends.onnxruntime import reference_session
-
-        return reference_session(case.onnx, self._threads)
-
-    def _reference_key(self, case: Case, resolved: Resolved, size: int) -> str:
+    def _reference(
+        self, case: Case, resolved: Resolved, size: int
+    ) -> AbstractContextManager[CachedReference | LiveReference]:
+        """The reference's answers in batches of *size*, from the cache or computed on the way."""
         import onnxruntime
 
-        from trtcheck import model
+        from trtcheck.backends.onnxruntime import reference_session
+        from trtcheck.reference import open_reference
 
-        return digests.of_json(
+        key = digests.of_json(
             {
-                "model": model.digest(case.onnx),
+                "model": resolved.model_digest,
                 "data": resolved.digest,
                 "input": asdict(case.input),
                 "batch": size,
                 "runtime": f"onnxruntime {onnxruntime.__version__} cpu",
             }
         )
+        images = len(resolved.images)
+        return open_reference(self.cache, key, images, lambda: reference_session(case.onnx, self._threads))
 
     def _overflow(
         self, case: Case, built: BuiltEngine, resolved: Resolved, signature: Signature, size: int,
@@ -313,7 +314,6 @@ class Workbench:
     def _record(
         self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved
     ) -> dict[str, Any]:
-        from trtcheck import model
         from trtcheck.environment import fingerprint
 
         return {
@@ -326,7 +326,7 @@ class Workbench:
             "environment": fingerprint(self.backend.info),
             "model": {
                 "path": str(case.onnx),
-                "digest": model.digest(case.onnx),
+                "digest": resolved.model_digest,
                 "inputs": [str(tensor) for tensor in resolved.signature.inputs],
                 "outputs": [str(tensor) for tensor in resolved.signature.outputs],
             },

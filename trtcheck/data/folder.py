@@ -49,7 +49,6 @@ class FolderImages:
     def __init__(self, path: Path, classes: Sequence[str] | None, spec: InputSpec, where: str) -> None:
         self.name = str(path)
         self._path = path
-        self._where = where
         self._spec = spec
         _check_spec(spec, where)
         folders, images = _listing(path)

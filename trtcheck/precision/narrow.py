@@ -67,7 +67,6 @@ class _Rewrite:
         self.floats = {name for name, kind in types.items() if kind == FLOAT}
         self.outputs = {value.name for value in graph.output}
         self.variants: dict[str, dict[int, str]] = {}
-        self.renamed: dict[str, str] = {}
         self.nodes: list[NodeProto] = []
         self.clamped: list[str] = []
 

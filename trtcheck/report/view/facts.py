@@ -49,14 +49,13 @@ def of_environment(environment: Record) -> tuple[Fact, ...]:
 
 def of_run(run: Record) -> tuple[Fact, ...]:
     """When, how long and how the run was made."""
-    command = run.get("command")
     return _known(
         (
             _fact("started", run.get("started")),
             _fact("duration", with_unit(figure(run.get("seconds"), ".1f"), "s")),
             _fact("trtcheck", run.get("version")),
             _fact("workers", count(run.get("workers"))),
-            _fact("command", " ".join(command) if isinstance(command, list) else command, code=True),
+            _fact("command", run.get("command"), code=True),
         )
     )
 
