@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import suite_models
 import trtcheck
 from trtcheck import judge
 from trtcheck.case import Case, ClassGates, EngineSpec, Gates, InputSpec, Precision, Verdict
-from trtcheck.errors import CaseError
+from trtcheck.errors import BackendError, CaseError
 from trtcheck.progress import LoggedProgress
 from trtcheck.session import Workbench
 
@@ -73,6 +74,14 @@ def test_data_in_memory_are_read_for_their_digest_once(bench: Workbench, case: C
     for _ in range(4):
         bench.evaluation(replace(case, data=counted), FP16)
     assert counted.digests == 2, "once to tell cases apart, once when the evaluation opens them"
+
+
+def test_without_onnxruntime_the_reference_says_what_to_install(
+    bench: Workbench, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match=r"pytest-trtcheck\[cpu\]"):
+        bench.reference(case)
 
 
 def test_a_top_k_gate_that_tests_nothing_is_refused(bench: Workbench, case: Case) -> None:

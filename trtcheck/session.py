@@ -278,9 +278,8 @@ class Workbench:
         self, case: Case, resolved: Resolved, size: int
     ) -> AbstractContextManager[CachedReference | LiveReference]:
         """The reference's answers in batches of *size*, from the cache or computed on the way."""
-        import onnxruntime
-
         from trtcheck.backends.onnxruntime import reference_session
+        from trtcheck.environment import runtime_version
         from trtcheck.reference import open_reference
 
         key = digests.of_json(
@@ -289,7 +288,7 @@ class Workbench:
                 "data": resolved.digest,
                 "input": asdict(case.input),
                 "batch": size,
-                "runtime": f"onnxruntime {onnxruntime.__version__} cpu",
+                "runtime": f"onnxruntime {runtime_version()} cpu",
             }
         )
         images = len(resolved.images)
