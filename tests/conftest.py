@@ -78,7 +78,7 @@ class Suite:
 
     def run(
         self, *args: object, cache: str = "cache", report: str = "reports", process: bool = False,
-        plugins: Sequence[str] = (),
+        plugins: Sequence[str] = (), backend: str | None = "onnxruntime-cpu",
     ) -> pytest.RunResult:  # fmt: skip
         """Runs pytest in the folder, with *cache* and *report* inside it.
 
@@ -88,10 +88,13 @@ class Suite:
             report: Report folder.
             process: Whether it runs in a process of its own.
             plugins: Plugins besides trtcheck; others are not loaded, which takes longer than the run.
+            backend: The backend, where *args* name none; None leaves it to the suite. ``auto`` would build
+                every engine for TensorRT too.
         """
         run = self.pytester.runpytest_subprocess if process else self.pytester.runpytest_inprocess
         loaded = [argument for plugin in ("trtcheck", *plugins) for argument in ("-p", plugin)]
-        result = run(*loaded, f"--trt-cache={cache}", f"--trt-report={report}", *map(str, args))
+        chosen = [] if backend is None else [f"--trt-backend={backend}"]
+        result = run(*loaded, f"--trt-cache={cache}", f"--trt-report={report}", *chosen, *map(str, args))
         text = f"{result.stdout.str()}\n{result.stderr.str()}"
         for sign in ("INTERNALERROR", "Traceback (most recent call last)", "_multicall", "session.py:"):
             assert sign not in text

@@ -257,3 +257,55 @@ def test_manifests_are_json_for_people(tmp_path):
     text = (folder / MANIFEST).read_text()
     assert json.loads(text)["files"]["model.onnx"].startswith("sha256:")
     assert "\n" in text
+
+
+def used_at(cache: Cache, key: str, when: float) -> Path:
+    folder = cache.get_or_make("engines", key, Maker()).folder
+    os.utime(folder / MANIFEST, (when, when))
+    return folder
+
+
+def test_what_was_used_longest_ago_is_removed_first(tmp_path):
+    cache, now = Cache(tmp_path), time.time()
+    old, middle, new = (used_at(cache, KEY.replace("ab", part), now - age) for part, age in
+                        (("01", 300), ("02", 200), ("03", 100)))  # fmt: skip
+    size = sum(path.stat().st_size for path in new.iterdir())
+    assert cache.trim(3 * size, unused_since=now) == 0
+    assert cache.trim(2 * size, unused_since=now) == 1
+    assert (old.exists(), middle.exists(), new.exists()) == (False, True, True)
+    assert cache.get("engines", KEY.replace("ab", "02")) is not None  # used now, so the newest
+    assert cache.trim(size, unused_since=time.time() + 1) == 1
+    assert (middle.exists(), new.exists()) == (True, False)
+    assert not list(tmp_path.rglob(".making-*"))
+
+
+def test_what_this_run_used_stays_however_large(tmp_path):
+    cache, started = Cache(tmp_path), time.time() - 1
+    entry = cache.get_or_make("engines", KEY, Maker())
+    assert cache.trim(0, unused_since=started) == 0
+    assert entry.folder.exists()
+
+
+def test_an_entry_that_is_being_used_by_another_is_not_removed(tmp_path):
+    cache = Cache(tmp_path)
+    folder = used_at(cache, KEY, 1000.0)
+    with cache.locked("engines", KEY):
+        assert cache.trim(0, unused_since=time.time()) == 0
+    assert folder.exists()
+    assert cache.trim(0, unused_since=time.time()) == 1
+    assert not folder.exists()
+
+
+def test_an_entry_can_be_made_anew_although_it_is_whole(tmp_path):
+    cache, make = Cache(tmp_path), Maker()
+    cache.get_or_make("engines", KEY, make)
+    again = cache.get_or_make("engines", KEY, make, stale=lambda: True)
+    assert (make.calls, again.fresh, again.repaired) == (2, True, False)
+
+
+def test_a_remade_entry_says_that_it_was_damaged(tmp_path):
+    cache, make = Cache(tmp_path), Maker()
+    first = cache.get_or_make("engines", KEY, make)
+    change(first.folder)
+    again = cache.get_or_make("engines", KEY, make)
+    assert (first.repaired, again.repaired, make.calls) == (False, True, 2)

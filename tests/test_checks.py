@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_evaluation import CASE, compared, judged, record
+from test_evaluation import compared, judged, record
 
-from trtcheck import checks, judge
-from trtcheck.backends.base import BuiltEngine
+from trtcheck import checks, engine_check, judge
 from trtcheck.baselines import schema, store
-from trtcheck.case import ALL_CHECKS, Check, ClassGates, EngineSpec, Gates, Numerics, Precision, Verdict
+from trtcheck.case import ALL_CHECKS, Check, ClassGates, Gates, Numerics, Verdict
 from trtcheck.errors import BaselineError, CaseError
 from trtcheck.evaluation import Evaluation
 
@@ -41,62 +40,6 @@ def approve(root: Path, evaluation: Evaluation):
     """Writes the baseline and returns how a later evaluation finds it."""
     store.write(root, evaluation)
     return lambda now: partial(store.find, root, now)
-
-
-# build
-
-
-def build(engine: EngineSpec, types: dict[str, int], **changed):
-    facts = {"nodes": sum(types.values()), "types": types}
-    built = BuiltEngine(
-        path=Path("engine.onnx"), lowered_path=Path("model.onnx"), cached=False, facts=facts,
-        **{"numerics": Numerics.EMULATED, "lowered": {}, **changed},
-    )  # fmt: skip
-    return checks.build(CASE, engine, built)
-
-
-@pytest.mark.parametrize(
-    ("precision", "types", "verdict"),
-    [
-        ("fp16", {"FLOAT16": 5, "FLOAT": 1}, PASS), ("fp16", {"FLOAT": 6}, FAIL), ("fp16", {}, FAIL),
-        ("fp16", {"BFLOAT16": 6}, FAIL), ("bf16", {"BFLOAT16": 6}, PASS), ("bf16", {"FLOAT16": 6}, FAIL),
-        ("int8", {"quantized": 3, "FLOAT16": 9}, PASS), ("int8", {"quantized": 0, "FLOAT16": 9}, FAIL),
-        ("fp32", {"FLOAT": 6}, PASS), ("fp32", {"FLOAT": 6, "FLOAT16": 1}, FAIL),
-        ("fp32", {"quantized": 1}, FAIL),
-    ],
-)  # fmt: skip
-def test_the_engine_must_be_the_one_that_was_asked_for(precision, types, verdict):
-    outcome = build(EngineSpec(precision, Precision(precision)), types)
-    assert outcome.verdict is verdict
-    if verdict is FAIL:
-        assert f"{precision} was asked for, but" in outcome.message
-        assert all(
-            f"{count} {name}" in outcome.message
-            for name, count in types.items()
-            if count and precision != "fp32"
-        )
-
-
-def test_a_file_is_taken_as_it_is():
-    outcome = build(EngineSpec("shipped", None, Path("shipped.onnx")), {"FLOAT": 3, "FLOAT16": 2})
-    assert (outcome.verdict, outcome.message) == (
-        PASS,
-        "shipped engine built now: 5 nodes (3 FLOAT, 2 FLOAT16)",
-    )
-
-
-def test_how_answers_come_about_is_noted():
-    notes = {"lowered": {"notes": ["2 nodes stayed wide"]}, "notes": ("slow",)}
-    emulated = build(EngineSpec("fp16", Precision.FP16), {"FLOAT16": 1}, **notes)
-    assert emulated.notes == (checks.EMULATED, "2 nodes stayed wide", "slow")
-    ours = {"lowered": {"made_by": "trtcheck"}}
-    native = build(EngineSpec("fp32", Precision.FP32), {"FLOAT": 1}, numerics=Numerics.NATIVE, **ours)
-    assert native.notes == (checks.SHARED_PROVIDER,)
-    elsewhere = {"lowered": {"made_by": "elsewhere"}}
-    foreign = build(EngineSpec("fp32", Precision.FP32), {"FLOAT": 1}, numerics=Numerics.NATIVE, **elsewhere)
-    assert foreign.notes == ()
-    file = build(EngineSpec("x", None, Path("x.onnx")), {"FLOAT": 1}, numerics=Numerics.NATIVE)
-    assert file.notes == ()
 
 
 # outputs
@@ -369,7 +312,7 @@ def test_as_good_as_approved_passes_and_says_so(check, tmp_path):
     outcome = checks.CHECKS[check](now, GATES, approve(tmp_path, now)(now))
     assert "; against the approved baseline: " in outcome.message
     assert outcome.measured["baseline"]["verdict"] == "pass"
-    assert outcome.notes == (checks.EMULATED,)
+    assert outcome.notes == (engine_check.EMULATED,)
 
 
 def test_worse_than_the_reference_fails_although_it_was_approved(tmp_path):

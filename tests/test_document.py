@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_evaluation import compared, judged, record
 
-from trtcheck import checks, environment
+from trtcheck import checks, engine_check, environment
 from trtcheck.backends.base import BuiltEngine
 from trtcheck.baselines import approve, store
 from trtcheck.case import Case, Check, EngineSpec, Gates, Numerics, Outcome, Precision, Verdict
@@ -64,14 +64,14 @@ def made(root: Path, evaluations: list[Evaluation]) -> dict[str, Any]:
         store.write(root / "baselines", evaluation)
         baselines[evaluation.model, evaluation.engine] = approve.state(root / "baselines", evaluation)
         built = BuiltEngine(
-            Path("engine.onnx"), Path("model.onnx"), Numerics.EMULATED, cached=True,
+            Path("engine.onnx"), Path("model.onnx"), "onnxruntime-cpu", Numerics.EMULATED, cached=True,
             lowered=evaluation.record["lowered"], facts=evaluation.record["facts"],
         )  # fmt: skip
         case = Case(name=evaluation.model, onnx=root / "model.onnx", data=root / "eval.npz")
         spec = EngineSpec(evaluation.engine, Precision.FP16)
         find = partial(store.find, root / "baselines", evaluation)
         outcomes = [
-            checks.build(case, spec, built),
+            engine_check.build(case, spec, built),
             *(judge(evaluation, GATES, find) for judge in checks.CHECKS.values()),
         ]
         records += [item(f"suite.toml::{o.model}[{o.engine}]::{o.check}", o) for o in outcomes]

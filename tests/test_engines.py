@@ -15,7 +15,7 @@ import trtcheck
 from trtcheck.cache import Cache
 from trtcheck.case import Case, InputSpec, LoweringSpec, Precision
 from trtcheck.data.sources import open_images
-from trtcheck.engines import CalibrationFeeds, lower
+from trtcheck.engines import CalibrationFeeds, Workshop, lower
 from trtcheck.errors import LoweringError, OptionError
 from trtcheck.settings import parse_engines
 
@@ -38,7 +38,8 @@ def int8(tiny: Case, folder: Path, threads: int = 0) -> dict[str, float]:
     """The scales of the activations of *tiny* in INT8."""
     (engine,) = parse_engines(["int8"], base=folder, where="here")
     images = open_images(DARK_AND_BRIGHT, role="calibration")
-    made = onnx.load(lower(tiny, engine, Cache(folder / "cache"), images, threads=threads).path)
+    workshop = Workshop(Cache(folder / "cache"), folder, threads=threads)
+    made = onnx.load(lower(tiny, engine, workshop, images).path)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
     return {name: float(a) for name, a in arrays.items() if name.endswith("_scale") and a.ndim == 0}
 

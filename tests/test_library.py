@@ -68,9 +68,10 @@ def test_an_engine_that_cannot_be_is_an_error_in_words(case, tmp_path, engine):
         trtcheck.evaluate(case, engine, cache=tmp_path)
 
 
-def test_a_backend_of_a_later_version_is_refused(case, tmp_path):
-    with pytest.raises(trtcheck.TrtcheckError, match="not part of this version"):
-        trtcheck.evaluate(case, "fp16", backend="tensorrt", cache=tmp_path)
+def test_an_unknown_backend_is_refused(case, tmp_path):
+    with pytest.raises(trtcheck.TrtcheckError, match="is not known") as caught:
+        trtcheck.evaluate(case, "fp16", backend="tensorflow", cache=tmp_path)
+    assert "did you mean tensorrt?" in str(caught.value)
 
 
 def test_any_object_with_images_is_taken(case, tmp_path):
@@ -170,7 +171,7 @@ def test_what_a_case_is_given_becomes_builtins():
         ("engines", "fp16", "a list of strings"),
         ("classes", "abc", "a list of strings"),
         ("classes", [0, 1], "a list of strings"),
-        ("lowered", {"fp17": "m.onnx"}, "fp32, fp16, bf16, int8"),
+        ("lowered", {"fp17": "m.onnx"}, "fp32, tf32, fp16, bf16, int8"),
         ("lowered", {"fp16": 3}, "paths by precision"),
         ("lowering", {"fp16": {}}, "LoweringSpec by precision"),
         ("gates", {"recall_drop": 0.1}, "Gates"),

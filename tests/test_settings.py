@@ -6,7 +6,7 @@ import pytest
 
 from trtcheck.case import EngineSpec, Precision
 from trtcheck.errors import OptionError
-from trtcheck.settings import Settings, cache_folder, parse_backend, parse_engines, read_settings
+from trtcheck.settings import Settings, cache_folder, parse_backend, parse_engines, parse_size, read_settings
 
 NOTHING = {"engine": "", "backend": "", "baselines": "", "report": "", "cache": ""}
 
@@ -39,16 +39,11 @@ def test_the_command_line_comes_before_the_ini(tmp_path):
     assert found.backend == "onnxruntime"
 
 
-@pytest.mark.parametrize("name", ["auto", "onnxruntime", "onnxruntime-cpu"])
+@pytest.mark.parametrize(
+    "name", ["auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
+)
 def test_backends_of_this_version(name):
     assert parse_backend(name) == name
-
-
-def test_a_planned_backend_says_what_works_now():
-    with pytest.raises(OptionError, match="--trt-backend=tensorrt is not part of this version") as caught:
-        parse_backend("tensorrt")
-    assert "expected: auto, onnxruntime, onnxruntime-cpu" in str(caught.value)
-    assert "--trt-backend=auto" in str(caught.value)
 
 
 def test_an_unknown_backend_gets_a_proposal():
@@ -74,7 +69,6 @@ def test_engines_are_precisions_and_files(tmp_path):
         (["fp17"], "'fp17' is no precision (did you mean fp16?)"),
         (["FP16"], "'FP16' is no precision (did you mean fp16?)"),
         (["fp8"], "fp8 is not part of this version"),
-        (["tf32"], "tf32 is not part of this version"),
         ([""], "'' is no precision"),
         (["fp16", " "], "'' is no precision"),
         (["fp16", "fp16"], "names engine 'fp16' twice"),
@@ -82,13 +76,14 @@ def test_engines_are_precisions_and_files(tmp_path):
         (["gone.onnx"], "gone.onnx: there: no such file"),
         (["sub"], "'sub' is no precision"),
         (["./sub"], "'./sub' is no precision"),
-        (["model.engine"], "'model.engine' cannot be run by this version"),
+        (["sub/empty"], "the folder holds no recorded outputs"),
+        (["model.engin"], "'model.engin' is of no kind that can be tested"),
         (["sub/a [1].onnx"], "the file's name becomes part of test ids"),
     ],
 )
 def test_engines_that_cannot_be_are_refused_by_name(tmp_path, entries, what):
-    (tmp_path / "sub").mkdir()
-    for name in ("a.onnx", "sub/a.onnx", "sub/a [1].onnx", "model.engine"):
+    (tmp_path / "sub" / "empty").mkdir(parents=True)
+    for name in ("a.onnx", "sub/a.onnx", "sub/a [1].onnx", "model.engin"):
         (tmp_path / name).touch()
     with pytest.raises(OptionError) as caught:
         parse_engines(entries, base=tmp_path, where="there")
@@ -137,3 +132,33 @@ def test_a_home_folder_that_is_not_there_is_refused_by_name(tmp_path, option):
 def test_an_engine_in_a_home_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(OptionError, match="there names a home folder that is not there"):
         parse_engines(["~nosuchuser/a.onnx"], base=tmp_path, where="there")
+
+
+def test_files_are_told_by_their_suffix(tmp_path):
+    for name in ("a.onnx", "b.engine", "c.PLAN", "d.trt", "e.npz", "f.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "board").mkdir()
+    (tmp_path / "board" / "0000.json").touch()
+    entries = ["fp16", "a.onnx", "b.engine", "c.PLAN", "d.trt", "e.npz", "f.json", "board"]
+    kinds = {
+        engine.name: engine.kind.value for engine in parse_engines(entries, base=tmp_path, where="there")
+    }
+    assert kinds == {
+        "fp16": "precision", "a": "lowered", "b": "engine", "c": "engine", "d": "engine", "e": "recording",
+        "f": "recording", "board": "recording",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("20GB", 20_000_000_000), ("1.5 mb", 1_500_000), ("0KB", 0), ("none", None), ("2TB", 2 * 10**12)],
+)
+def test_sizes_have_units(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["20", "GB", "-1GB", "1e3GB", "20 Gib", ""])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(OptionError, match="--trt-cache-size is no size") as caught:
+        parse_size(text)
+    assert "pytest --trt-cache-size=20GB" in str(caught.value)

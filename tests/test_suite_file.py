@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from trtcheck.case import Check, ClassGates, EngineSpec, Gates, InputSpec, LoweringSpec, Precision
+from trtcheck.case import (
+    BuildSpec,
+    Check,
+    ClassGates,
+    EngineSpec,
+    Gates,
+    InputSpec,
+    LoweringSpec,
+    Precision,
+    ShapeRange,
+)
 from trtcheck.errors import SuiteError
 from trtcheck.suite import changed_gates, default_engines, is_suite, read_suite
 
@@ -66,6 +76,8 @@ batch = 7
 output = "scores"
 top_k = 2
 engines = ["fp16", "int8"]
+engine = "build/tiny.engine"
+profile = {min = 1, opt = 3, max = 9}
 checks = ["recall", "build"]
 [models.tiny.input]
 layout = "NHWC"
@@ -87,10 +99,13 @@ relative_l2 = 0.2
 cosine = 0.99
 kl = 0.5
 top1_agreement = 0.98
+engine_mb = 12
+memory_mb = 34.5
 [models.tiny.gates.classes."b c"]
 recall_drop = 0.1
 [models.tiny.fp16]
 exclude = ["Pow*"]
+converter = "modelopt"
 [models.tiny.bf16]
 exclude = []
 [models.tiny.int8]
@@ -98,6 +113,15 @@ exclude = ["first"]
 method = "percentile"
 percentile = 99
 rest = "fp32"
+quantizer = "modelopt"
+[models.tiny.tensorrt]
+workspace_mb = 64
+optimization_level = 0
+tf32 = true
+version_compatible = true
+hardware_compatible = true
+plugins = ["model.onnx"]
+cuda_graph = true
 [models.tiny.lowered]
 int8 = "model.onnx"
 fp32 = "model.onnx"
@@ -105,22 +129,35 @@ fp32 = "model.onnx"
     )
     assert (case.classes, case.batch, case.output, case.top_k) == (("a", "b c"), 7, "scores", 2)
     assert case.calibration == folder / "other.npz"
-    assert case.engines == ("fp16", "int8")
+    assert case.engines == ("fp16", "int8", "build/tiny.engine")
     assert case.checks == (Check.BUILD, Check.RECALL)
     assert case.input == InputSpec("NHWC", 0.5, (3.0,), (1.0, 2.5), 9, (4, 5), "BGR")
     assert case.gates == Gates(
         recall_drop=0, precision_drop=0.02, accuracy_drop=1, top_k_accuracy_drop=0.03, alpha=0.05,
         classes={"b c": ClassGates(recall_drop=0.1)}, max_abs=3, max_rel=0.1, relative_l2=0.2, cosine=0.99,
-        kl=0.5, top1_agreement=0.98,
+        kl=0.5, top1_agreement=0.98, engine_mb=12, memory_mb=34.5,
     )  # fmt: skip
     assert case.gates.margin(Check.RECALL, "b c") == 0.1
     assert case.gates.margin(Check.PRECISION, "b c") == 0.02
     assert case.lowering == {
-        Precision.FP16: LoweringSpec(exclude=("Pow*",)),
+        Precision.FP16: LoweringSpec(exclude=("Pow*",), maker="modelopt"),
         Precision.BF16: LoweringSpec(),
-        Precision.INT8: LoweringSpec(("first",), "percentile", 99.0, "fp32"),
+        Precision.INT8: LoweringSpec(("first",), "percentile", 99.0, "fp32", "modelopt"),
     }
+    assert case.build == BuildSpec(
+        batch=(1, 3, 9), workspace_mb=64.0, optimization_level=0, tf32=True, version_compatible=True,
+        hardware_compatible=True, plugins=(folder / "model.onnx",), cuda_graph=True,
+    )  # fmt: skip
     assert case.lowered == {Precision.INT8: folder / "model.onnx", Precision.FP32: folder / "model.onnx"}
+
+
+def test_a_profile_may_give_full_shapes(folder):
+    [case] = read(
+        folder,
+        HEAD + "profile = {image = {min = [1, 3, 8, 8], opt = [2, 3, 16, 16], max = [4, 3, 32, 16]}}",
+    )
+    assert case.build.batch is None
+    assert case.build.shapes == {"image": ShapeRange((1, 3, 8, 8), (2, 3, 16, 16), (4, 3, 32, 16))}
 
 
 def test_models_keep_their_order(folder):
@@ -333,6 +370,56 @@ WRONG = {
         "models.tiny.engines has a wrong value",
         "a list of strings",
         "'fp16'",
+    ),
+    "profile of two": ("profile = {min = 1, max = 3}", "models.tiny.profile", "min = 1, opt = 8", "'max': 3"),
+    "profile that falls": (
+        "profile = {min = 4, opt = 2, max = 8}",
+        "models.tiny.profile",
+        "min <= opt <= max",
+        "'opt': 2",
+    ),
+    "profile of text": ("profile = '1-8'", "models.tiny.profile", "batch sizes", "'1-8'"),
+    "profile of two ranks": (
+        "profile = {image = {min = [1, 3], opt = [2, 3], max = [4]}}",
+        "models.tiny.profile",
+        "every dimension",
+        "'max': [4]",
+    ),
+    "workspace": (
+        "[models.tiny.tensorrt]\nworkspace_mb = 0",
+        "models.tiny.tensorrt.workspace_mb",
+        "above 0",
+        "0 (int)",
+    ),
+    "optimization level": (
+        "[models.tiny.tensorrt]\noptimization_level = 6",
+        "models.tiny.tensorrt.optimization_level",
+        "0 to 5",
+        "6 (int)",
+    ),
+    "flag of number": (
+        "[models.tiny.tensorrt]\ntf32 = 1",
+        "models.tiny.tensorrt.tf32",
+        "true or false",
+        "1 (int)",
+    ),
+    "plugin missing": (
+        "[models.tiny.tensorrt]\nplugins = ['a.so']",
+        "models.tiny.tensorrt.plugins names a file",
+        "a.so",
+        "",
+    ),
+    "quantizer": (
+        "[models.tiny.int8]\nquantizer = 'nvidia'",
+        "models.tiny.int8.quantizer",
+        '"trtcheck" or "modelopt"',
+        "'nvidia'",
+    ),
+    "engine size": (
+        "[models.tiny.gates]\nengine_mb = -1",
+        "models.tiny.gates.engine_mb",
+        "0 or more",
+        "-1 (int)",
     ),
     "unknown table": ("[model.other]\nonnx = ''", "unknown key model", "models", "did you mean models?"),
 }

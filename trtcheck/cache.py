@@ -14,8 +14,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ class Entry:
         folder: Where its files are.
         manifest: What its maker returned, with ``files`` (name to digest) added.
         fresh: Whether it was made by this call.
+        repaired: Whether it was made because the one that was there is damaged.
     """
 
     folder: Path
     manifest: dict[str, Any]
     fresh: bool
+    repaired: bool = False
 
 
 class Cache:
@@ -62,23 +64,36 @@ class Cache:
             return None
         manifest = _read_manifest(folder)
         if manifest is not None:
+            _touch(folder)
             return Entry(folder, manifest, fresh=False)
         _log.warning("trtcheck: damaged cache entry %s is made anew", folder)
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    def get_or_make(self, kind: str, key: str, make: Callable[[Path], dict[str, Any]]) -> Entry:
+    def get_or_make(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[Path], dict[str, Any]],
+        *,
+        stale: Callable[[], bool] = lambda: False,
+    ) -> Entry:
         """The entry, made by ``make(folder)`` if it is not there.
 
         Args:
             kind: Sub-folder, for example ``"lowered"``.
             key: Digest of everything the entry depends on.
             make: Writes the entry's files into the folder it is given; returns its manifest, JSON-ready.
+            stale: Asked under the entry's lock: whether one that is there is to be made anew.
 
         Raises:
             OptionError: The cache folder cannot be written, or has no room for what *make* writes.
         """
         with self.locked(kind, key):
+            there = self._folder(kind, key).is_dir()
+            if there and stale():
+                shutil.rmtree(self._folder(kind, key), ignore_errors=True)
+                there = False
             found = self.get(kind, key)
             if found is not None:
                 return found
@@ -86,7 +101,7 @@ class Cache:
             try:
                 with self._writable(only=temporary):
                     manifest = make(temporary)
-                return self.commit(kind, key, temporary, manifest)
+                return replace(self.commit(kind, key, temporary, manifest), repaired=there)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
@@ -125,8 +140,29 @@ class Cache:
             _remove_abandoned(parent)
             return Path(tempfile.mkdtemp(prefix=_MAKING, dir=parent))
 
+    def trim(self, limit: int, *, unused_since: float) -> int:
+        """Removes the entries that were used longest ago until the rest takes *limit* bytes or less.
+
+        Args:
+            limit: Bytes that may stay.
+            unused_since: Entries that were used after this time (seconds since the epoch) stay in any case.
+
+        Returns:
+            The number of entries removed.
+        """
+        entries = sorted(_entries(self.root))
+        total = sum(size for _, size, _ in entries)
+        removed = 0
+        for used, size, folder in entries:
+            if total <= limit or used >= unused_since:
+                break
+            if _remove_unless_locked(folder):
+                total -= size
+                removed += 1
+        return removed
+
     def _folder(self, kind: str, key: str) -> Path:
-        return self.root / kind / key.removeprefix("sha256:")[:40]
+        return self.root / kind / stem(key)
 
     @contextmanager
     def _writable(self, only: Path | None = None) -> Iterator[None]:
@@ -141,6 +177,42 @@ class Cache:
                 "the cache folder cannot be used", where=self.root, found=error,
                 hint="name a writable folder with enough room: pytest --trt-cache=DIR",
             ) from error  # fmt: skip
+
+
+def stem(key: str) -> str:
+    """The digest *key* as the name of files and folders."""
+    return key.removeprefix("sha256:")[:40]
+
+
+def _touch(folder: Path) -> None:
+    """Notes that the entry was used, so that others are removed before it."""
+    with suppress(OSError):  # a cache that can only be read
+        os.utime(folder / MANIFEST)
+
+
+def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
+    """Time of last use, size in bytes and folder of every finished entry."""
+    for manifest in root.glob(f"*/*/{MANIFEST}"):
+        folder = manifest.parent
+        if folder.name.startswith(_MAKING):
+            continue
+        with suppress(OSError):  # another process removed it
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            yield manifest.stat().st_mtime, size, folder
+
+
+def _remove_unless_locked(folder: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder.with_suffix(".lock"), timeout=0):
+            # Renamed first: nobody finds an entry without some of its files.
+            doomed = folder.with_name(f"{_MAKING}{folder.name}")
+            folder.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+    except (Timeout, OSError):
+        return False
+    return True
 
 
 def _names_file_outside(folder: Path, error: OSError) -> bool:

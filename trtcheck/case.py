@@ -64,6 +64,9 @@ class Precision(StrEnum):
     """The precisions that an engine can be asked for."""
 
     FP32 = "fp32"
+    """FP32 with TF32 off."""
+    TF32 = "tf32"
+    """FP32 whose products read their inputs with 10 bits of mantissa."""
     FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
@@ -218,12 +221,58 @@ class LoweringSpec:
         method: INT8 only: ``"entropy"``, ``"minmax"`` or ``"percentile"``.
         percentile: INT8 with ``method="percentile"``: share of activations kept, in percent.
         rest: INT8 only: precision of what is not quantized, ``"fp16"`` or ``"fp32"``.
+        maker: Who lowers: ``"trtcheck"``, or ``"modelopt"`` for NVIDIA's ModelOpt (INT8: its quantizer;
+            FP16: its AutoCast). The toml calls it ``quantizer`` for INT8 and ``converter`` for FP16.
     """
 
     exclude: tuple[str, ...] = ()
     method: str = "entropy"
     percentile: float = 99.99
     rest: str = "fp16"
+    maker: str = "trtcheck"
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """The shapes of one input between which a TensorRT engine works: an optimization profile.
+
+    Attributes:
+        min: Smallest shape, the batch axis included.
+        opt: The shape that the builder tunes for.
+        max: Largest shape.
+    """
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """How TensorRT builds and runs engines; other backends take no notice of it.
+
+    Attributes:
+        batch: Smallest, best and largest batch (min, opt, max); None for 1, the case's batch and the same.
+        shapes: Full shapes by input name, for inputs with open dimensions besides the batch.
+        workspace_mb: Memory that a layer may take while it runs, in MiB; None for TensorRT's own limit.
+        optimization_level: Builder optimization level, 0 to 5; None for TensorRT's default.
+        tf32: Whether the FP32 parts of an FP16, BF16 or INT8 engine may use TF32; the precision ``tf32``
+            always does, and ``fp32`` never.
+        version_compatible: Whether engines run on later versions of TensorRT too.
+        hardware_compatible: Whether engines run on other GPUs of the Ampere generation or later too.
+        plugins: Plugin libraries, loaded before parsing and before an engine is read.
+        cuda_graph: Whether an engine is replayed as a CUDA graph.
+    """
+
+    batch: tuple[int, int, int] | None = None
+    shapes: Mapping[str, ShapeRange] = field(default_factory=dict)
+    workspace_mb: float | None = None
+    optimization_level: int | None = None
+    tf32: bool = False
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    plugins: tuple[Path, ...] = ()
+    cuda_graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -254,6 +303,8 @@ class Gates:
         cosine: Smallest cosine similarity of an output.
         kl: Largest mean Kullback-Leibler divergence of the class scores, in nats.
         top1_agreement: Smallest share of images on which engine and reference agree.
+        engine_mb: Largest size of the engine's file, in MB (1e6 bytes).
+        memory_mb: Largest device memory that the engine needs while it runs, in MB.
     """
 
     recall_drop: float = 0.01
@@ -268,6 +319,8 @@ class Gates:
     cosine: float | None = None
     kl: float | None = None
     top1_agreement: float | None = None
+    engine_mb: float | None = None
+    memory_mb: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("recall_drop", "precision_drop", "accuracy_drop", "alpha"):
@@ -276,7 +329,8 @@ class Gates:
         shares = ("recall_drop", "precision_drop", "accuracy_drop", "top_k_accuracy_drop", "cosine")
         _settle(self, (*shares, "top1_agreement"), SHARE, share)
         _settle(self, ("alpha",), RATE, rate)
-        _settle(self, ("max_abs", "max_rel", "relative_l2", "kl"), AT_LEAST_ZERO, at_least_zero)
+        sizes = ("engine_mb", "memory_mb")
+        _settle(self, ("max_abs", "max_rel", "relative_l2", "kl", *sizes), AT_LEAST_ZERO, at_least_zero)
         _settle(self, ("classes",), "a mapping of class name to ClassGates", _class_gates)
 
     def margin(self, check: Check, name: str) -> float:
@@ -317,6 +371,7 @@ class Case:
         engines: Default engines, used where neither command line nor ini names any.
         lowering: How precisions are made, by precision.
         lowered: Files that were lowered elsewhere, by precision; taken as they are.
+        build: How TensorRT builds and runs engines.
     """
 
     name: str
@@ -333,6 +388,7 @@ class Case:
     engines: tuple[str, ...] = ()
     lowering: Mapping[Precision, LoweringSpec] = field(default_factory=dict)
     lowered: Mapping[Precision, Path] = field(default_factory=dict)
+    build: BuildSpec = BuildSpec()
 
     def __post_init__(self) -> None:
         _settle(self, ("onnx",), "a path", _path)
@@ -341,11 +397,23 @@ class Case:
         known = ", ".join(ALL_CHECKS)
         _settle(self, ("checks",), f"some of: {known}", lambda value: _members(Check, value))
         _settle(self, ("input",), "an InputSpec", lambda v: v if isinstance(v, InputSpec) else None)
+        _settle(self, ("build",), "a BuildSpec", lambda v: v if isinstance(v, BuildSpec) else None)
         _settle(self, ("gates",), "Gates", lambda v: v if isinstance(v, Gates) else None)
         kinds = ", ".join(Precision)
         _settle(self, ("lowering",), f"LoweringSpec by precision ({kinds})", _lowering)
         _settle(self, ("lowered",), f"paths by precision ({kinds})", _lowered)
-        for name in ("onnx", "batch", "top_k", "checks", "engines", "input", "gates", "lowering", "lowered"):
+        for name in (
+            "onnx",
+            "batch",
+            "top_k",
+            "checks",
+            "engines",
+            "input",
+            "gates",
+            "lowering",
+            "lowered",
+            "build",
+        ):
             if getattr(self, name) is None:
                 raise _wrong(f"Case.{name}", "a value, or nothing for the default", None)
 
@@ -378,6 +446,26 @@ def _lowered(value: object) -> dict[Precision, Path] | None:
     return _by_precision(value, _path)
 
 
+class EngineKind(StrEnum):
+    """What an entry of ``--trt-engine`` stands for."""
+
+    PRECISION = "precision"
+    """The case's own model, lowered by trtcheck or by a file of ``[models.x.lowered]``."""
+    LOWERED = "lowered"
+    """An ONNX file that was lowered elsewhere."""
+    ENGINE = "engine"
+    """A serialized TensorRT engine, tested as it is."""
+    RECORDING = "recording"
+    """Outputs that were recorded on another device."""
+
+
+ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+"""Suffixes of serialized engines."""
+
+RECORDING_SUFFIXES = (".npz", ".json")
+"""Suffixes of recorded outputs; a folder is a recording too."""
+
+
 @dataclass(frozen=True)
 class EngineSpec:
     """One entry of ``--trt-engine``.
@@ -385,12 +473,22 @@ class EngineSpec:
     Attributes:
         name: The precision as typed, or the stem of the file: the name in node ids and reports.
         precision: The precision to lower to, or None for a file.
-        path: A model that was made elsewhere and is tested as it is, or None.
+        path: A model, engine or recording that was made elsewhere and is tested as it is, or None.
     """
 
     name: str
     precision: Precision | None = None
     path: Path | None = None
+
+    @property
+    def kind(self) -> EngineKind:
+        """What the entry stands for, by the suffix of its path."""
+        if self.path is None:
+            return EngineKind.PRECISION
+        suffix = self.path.suffix.lower()
+        if suffix in ENGINE_SUFFIXES:
+            return EngineKind.ENGINE
+        return EngineKind.LOWERED if suffix == ".onnx" else EngineKind.RECORDING
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from scipy import stats
 from trtcheck import judge, messages
 from trtcheck.baselines.schema import Baseline, finite
 from trtcheck.case import Check, Gates, Numerics, Outcome, Precision, Verdict, worst
+from trtcheck.engine_check import numerics_note
 from trtcheck.errors import BaselineError, CaseError
 from trtcheck.judge import unpaired
 from trtcheck.judge.classes import AccuracyVerdict, ClassesVerdict, ClassVerdict
@@ -19,16 +20,8 @@ from trtcheck.metrics.confusion import Confusion
 from trtcheck.names import fraction
 
 if TYPE_CHECKING:
-    from trtcheck.backends.base import BuiltEngine
     from trtcheck.baselines.store import Approved
-    from trtcheck.case import Case, EngineSpec
     from trtcheck.evaluation import Evaluation
-
-SHARED_PROVIDER = (
-    "FP32 on the CPU runs on the same provider as the reference: this tests trtcheck's own lowering, "
-    "not an engine"
-)
-EMULATED = "emulated: computed in FP32 and rounded to the asked-for type after every node"
 
 UNPAIRED = (
     "the baseline's counts stand without fitting answers of single images: compared by counts alone "
@@ -37,65 +30,6 @@ UNPAIRED = (
 
 FindBaseline = Callable[[], "Approved"]
 """Looks the approved baseline up; raises BaselineError where it must not be compared."""
-
-
-def gates_record(gates: Gates) -> dict[str, Any]:
-    """The limits, JSON-ready."""
-    return {**asdict(gates), "classes": {name: asdict(own) for name, own in gates.classes.items()}}
-
-
-def numerics_note(
-    numerics: Numerics, precision: Precision | None, lowered: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """What a reader must know of how the answers came about."""
-    if numerics is Numerics.EMULATED:
-        return (EMULATED,)
-    own = precision is Precision.FP32 and lowered.get("made_by") == "trtcheck"
-    return (SHARED_PROVIDER,) if numerics is Numerics.NATIVE and own else ()
-
-
-def build(case: Case, engine: EngineSpec, built: BuiltEngine) -> Outcome:
-    """Whether the engine that was built is the engine that was asked for."""
-    facts = built.facts
-    types: Mapping[str, int] = facts.get("types", {})
-    wrong = _not_as_asked(engine.precision, facts)
-    described = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
-    state = "from the cache" if built.cached else "built now"
-    message = f"{engine.name} engine {state}: {facts.get('nodes', 0)} nodes ({described})"
-    return Outcome(
-        model=case.name, engine=engine.name, check=Check.BUILD,
-        verdict=Verdict.FAIL if wrong else Verdict.PASS, message=wrong or message, numerics=built.numerics,
-        measured={
-            "cached": built.cached, "facts": dict(facts), "lowered": dict(built.lowered),
-            "gates": gates_record(case.gates),
-        },
-        notes=(
-            *numerics_note(built.numerics, engine.precision, built.lowered),
-            *built.lowered.get("notes", ()), *built.notes,
-        ),
-    )  # fmt: skip
-
-
-def _not_as_asked(precision: Precision | None, facts: Mapping[str, Any]) -> str | None:
-    """A sentence if what multiplies does not compute in the precision that was asked for."""
-    types: Mapping[str, int] = facts.get("types", {})
-    products: Mapping[str, int] = facts.get("products", {})
-    found = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
-    needed = {Precision.FP16: "FLOAT16", Precision.BF16: "BFLOAT16", Precision.INT8: "quantized"}
-    if precision is Precision.FP32:
-        narrow = [name for name in needed.values() if types.get(name)]
-        return (
-            f"fp32 was asked for, but nodes compute in a narrower type (found: {found})" if narrow else None
-        )
-    if precision is None:
-        return None
-    name = needed[precision]
-    # A cast or two do not make an FP16 engine: where anything multiplies, that has to be narrow.
-    counted = products if sum(products.values()) and precision is not Precision.INT8 else types
-    if counted.get(name):
-        return None
-    what = "Conv, ConvTranspose, MatMul or Gemm" if counted is products else "node"
-    return f"{precision.value} was asked for, but no {what} of the engine computes in it (found: {found})"
 
 
 def outputs(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:
@@ -411,7 +345,10 @@ def _outcome(
         model=evaluation.model, engine=evaluation.engine, check=check, verdict=verdict, message=message,
         numerics=numerics, measured=measured,
         notes=(
-            *numerics_note(numerics, Precision(named) if named else None, evaluation.record["lowered"]),
+            *numerics_note(
+                numerics, evaluation.record["environment"]["backend"]["name"],
+                Precision(named) if named else None, evaluation.record["lowered"].get("made_by"),
+            ),
             *suspicions,
         ),
     )  # fmt: skip

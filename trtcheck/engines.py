@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck import digests, model
-from trtcheck.backends.base import Backend, BuiltEngine
-from trtcheck.cache import Cache
+from trtcheck.backends.base import Backend, BuildPlan, BuiltEngine
+from trtcheck.cache import Cache, Entry, stem
 from trtcheck.case import Case, EngineSpec, LoweringSpec, Precision
 from trtcheck.errors import EngineError, LoweringError
+from trtcheck.profiles import batch_limits
 
 if TYPE_CHECKING:
     import numpy as np
 
     from trtcheck.data import Images
+    from trtcheck.progress import Advance
 
 _LOWERED = "model.onnx"
-_ENGINE = "engine.onnx"
+REPAIRED = "the cached engine was damaged and was built anew"
 
 
 @dataclass(frozen=True)
@@ -59,24 +61,55 @@ class Lowered:
     manifest: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Workshop:
+    """Where models are lowered and engines built.
+
+    Attributes:
+        cache: Where both are kept.
+        session: Folder in which this session's processes note what they made: "from the cache" means from
+            an earlier session, whichever of two models of one file comes first.
+        rebuild: Whether what an earlier session made is made anew.
+        threads: Threads for the calibration; 0 takes every core that this process may use.
+        modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
+    """
+
+    cache: Cache
+    session: Path
+    rebuild: bool = False
+    threads: int = 0
+    modelopt_python: str | None = None
+
+    def made(self, kind: str, key: str, make: Callable[[Path], dict[str, Any]]) -> tuple[Entry, bool]:
+        """The cache's entry, and whether it is an earlier session's."""
+        made_now = self.session / f"made-{kind}-{digests.short(key)}"
+
+        def make_and_note(folder: Path) -> dict[str, Any]:
+            manifest = make(folder)
+            made_now.touch()  # under the entry's lock, so that nobody sees the one without the other
+            return manifest
+
+        entry = self.cache.get_or_make(
+            kind, key, make_and_note, stale=lambda: self.rebuild and not made_now.exists()
+        )
+        return entry, not made_now.exists()
+
+
 def lower(
     case: Case,
     engine: EngineSpec,
-    cache: Cache,
+    workshop: Workshop,
     calibration: Images | None,
-    advance: Callable[[int], None] = lambda _count: None,
-    *,
-    threads: int = 0,
+    advance: Advance = lambda _count: None,
 ) -> Lowered:
     """The model of *case* as *engine* wants it: made elsewhere, from the cache, or made now.
 
     Args:
         case: The case.
         engine: What is asked for.
-        cache: Where lowered models are kept.
+        workshop: Where lowered models are made and kept.
         calibration: Calibration data, needed for INT8.
         advance: Called with the number of calibration images that were read since the last call.
-        threads: Threads for the calibration; 0 takes every core that this process may use.
 
     Raises:
         LoweringError: The precision cannot be made from this model or without calibration data.
@@ -86,106 +119,137 @@ def lower(
     """
     given = engine.path or (case.lowered.get(engine.precision) if engine.precision else None)
     if given is not None:
-        return Lowered(given, {"made_by": "elsewhere", "file": given.name, "digest": model.digest(given)})
+        spec = case.lowering.get(engine.precision, LoweringSpec()) if engine.precision else LoweringSpec()
+        return Lowered(
+            given,
+            {
+                "made_by": "elsewhere",
+                "file": given.name,
+                "exclude": list(spec.exclude),
+                "digest": model.digest(given),
+            },
+        )
     if engine.precision is None:
         raise EngineError(f"engine '{engine.name}' names neither a precision nor a file")
-    return _lower_here(case, engine.precision, cache, calibration, advance, threads)
+    return _lower_here(case, engine.precision, workshop, calibration, advance)
 
 
 def _lower_here(
-    case: Case,
-    precision: Precision,
-    cache: Cache,
-    calibration: Images | None,
-    advance: Callable[[int], None],
-    threads: int,
+    case: Case, precision: Precision, workshop: Workshop, calibration: Images | None, advance: Advance
 ) -> Lowered:
-    import onnx
-
-    from trtcheck.environment import versions
-    from trtcheck.precision import LOWERING_VERSION
-    from trtcheck.precision import lower as lower_model
-
     spec = case.lowering.get(precision, LoweringSpec())
-    quantized = precision is Precision.INT8
-    if quantized and (calibration is None or len(calibration) == 0):
+    int8 = precision is Precision.INT8
+    if int8 and (calibration is None or len(calibration) == 0):
         raise LoweringError(
             f"{case.name}: INT8 needs calibration data", expected='calibration = "…" in the suite',
             found="none", hint='or name a file that is quantized already: [models.NAME.lowered] int8 = "…"',
         )  # fmt: skip
+    calibrated = calibration is not None and (int8 or spec.maker != "trtcheck")
     source = {
         "source_digest": model.digest(case.onnx),
-        "calibration_digest": calibration.digest() if quantized and calibration is not None else None,
-        "calibration_images": len(calibration) if quantized and calibration is not None else None,
+        "calibration_digest": calibration.digest() if calibrated and calibration is not None else None,
+        "calibration_images": len(calibration) if calibrated and calibration is not None else None,
     }
-    used = versions()
     key = digests.of_json(
         {
             **source,
             "precision": precision.value,
             "spec": asdict(spec),
-            "input": asdict(case.input) if quantized else None,
-            "batch": case.batch if quantized else None,
-            "lowering_version": LOWERING_VERSION,
-            "onnx": onnx.__version__,
-            "onnxruntime": [v for name, v in used.items() if name.startswith("onnxruntime")]
-            if quantized
-            else None,
+            "input": asdict(case.input) if calibrated else None,
+            "batch": case.batch if calibrated else None,
+            **_tools(spec, int8, workshop),
         }
     )
 
     def make(folder: Path) -> dict[str, Any]:
         feeds = (
-            CalibrationFeeds(calibration, case, advance) if quantized and calibration is not None else None
+            CalibrationFeeds(calibration, case, advance) if calibrated and calibration is not None else None
         )
-        manifest = lower_model(
-            case.onnx, precision, spec, target=folder / _LOWERED, calibration=feeds, threads=threads
-        )
-        return {"made_by": "trtcheck", **source, **manifest}
+        made_by, manifest = _lowered_by(spec, case.onnx, precision, folder / _LOWERED, feeds, workshop)
+        return {"made_by": made_by, **source, **manifest}
 
-    entry = cache.get_or_make("lowered", key, make)
+    entry, _cached = workshop.made("lowered", key, make)
     manifest = {name: value for name, value in entry.manifest.items() if name != "files"}
     return Lowered(entry.folder / _LOWERED, {**manifest, "digest": model.digest(entry.folder / _LOWERED)})
 
 
-def build(lowered: Lowered, backend: Backend, cache: Cache, session: Path) -> BuiltEngine:
+def _tools(spec: LoweringSpec, int8: bool, workshop: Workshop) -> dict[str, Any]:
+    """Versions of what lowers, for the key."""
+    import onnx
+
+    from trtcheck.environment import versions
+
+    if spec.maker == "modelopt":
+        from trtcheck.precision import modelopt
+
+        return {"modelopt": modelopt.versions(workshop.modelopt_python)}
+    from trtcheck.precision import LOWERING_VERSION
+
+    runtimes = [v for name, v in versions().items() if name.startswith("onnxruntime")]
+    return {
+        "lowering_version": LOWERING_VERSION,
+        "onnx": onnx.__version__,
+        "onnxruntime": runtimes if int8 else None,
+    }
+
+
+def _lowered_by(
+    spec: LoweringSpec, source: Path, precision: Precision, target: Path, feeds: CalibrationFeeds | None,
+    workshop: Workshop,
+) -> tuple[str, dict[str, Any]]:  # fmt: skip
+    """Writes *target*; returns who did, and the manifest."""
+    if spec.maker == "modelopt":
+        from trtcheck.precision import modelopt
+
+        return "modelopt", modelopt.lower(
+            source, precision, spec, target=target, calibration=feeds, python=workshop.modelopt_python
+        )
+    from trtcheck.precision import lower as lower_model
+
+    return "trtcheck", lower_model(
+        source, precision, spec, target=target, calibration=feeds, threads=workshop.threads
+    )
+
+
+def build(
+    lowered: Lowered,
+    plan: BuildPlan,
+    backend: Backend,
+    workshop: Workshop,
+    advance: Advance = lambda _count: None,
+) -> BuiltEngine:
     """An engine of the *lowered* model on *backend*, from the cache or built now.
 
     Args:
         lowered: The model at its precision.
+        plan: What the backend builds: its ``lowered`` is that model's file.
         backend: What runs it.
-        cache: Where engines are kept.
-        session: Folder in which this session's processes note what they built: "from the cache" means from
-            an earlier session, whichever of two models of one file comes first.
+        workshop: Where engines are built and kept.
+        advance: Called with the number of build steps done since the last call.
 
     Raises:
         EngineError: The backend does not take the model.
+        BackendError: The backend cannot build on this machine.
     """
-    numerics = backend.numerics(lowered.path)
-    key = digests.of_json(
-        {
-            "lowered": lowered.manifest["digest"],
-            "backend": backend.info.name,
-            "version": backend.info.version,
-            "build_version": backend.build_version,
-        }
-    )
-    built_now = session / f"built-{digests.short(key)}"
+    numerics = backend.numerics(plan)
+    digest = lowered.manifest["digest"]
+    key = digests.of_json({"lowered": digest, "backend": backend.info.name, **backend.identity(plan)})
+    name = f"{stem(key)}{backend.suffix}"
 
     def make(folder: Path) -> dict[str, Any]:
-        facts = dict(backend.build(lowered.path, folder / _ENGINE))
-        built_now.touch()  # under the entry's lock, so that nobody sees the one without the other
-        return {"facts": facts}
+        facts = dict(backend.build(plan, folder / name, advance))
+        return {"facts": {**facts, "batch": batch_limits(plan.shapes.values())}}
 
-    entry = cache.get_or_make("engines", key, make)
+    entry, cached = workshop.made("engines", key, make)
     facts = dict(entry.manifest["facts"])
-    notes = facts.pop("notes", ())
+    notes = tuple(facts.pop("notes", ()))
     return BuiltEngine(
-        path=entry.folder / _ENGINE,
+        path=entry.folder / name,
         lowered_path=lowered.path,
+        backend=backend.info.name,
         numerics=numerics,
-        cached=not built_now.exists(),
+        cached=cached,
         lowered=lowered.manifest,
         facts=facts,
-        notes=tuple(notes),
+        notes=(*notes, REPAIRED) if entry.repaired else notes,
     )

@@ -10,13 +10,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtcheck.names import slug
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trtcheck.backends.base import BackendInfo
     from trtcheck.case import Numerics
 
 PACKAGES = (
-    "pytest-trtcheck", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "polygraphy", "tensorrt",
-    "tensorrt-rtx",
+    "pytest-trtcheck", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "polygraphy", "cuda-bindings",
+    "tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13",
 )  # fmt: skip
 
 
@@ -48,12 +52,23 @@ def bare_fingerprint() -> dict[str, Any]:
     }
 
 
-def accuracy_environment(backend: str, numerics: Numerics) -> str:
+def accuracy_environment(backend: Mapping[str, Any], numerics: Numerics) -> str:
     """The name of the environment that an accuracy baseline belongs to.
 
-    Backend and numerics decide, not the processor: a hosted CPU runner changes its processor daily.
+    Backend and numerics decide, and where a GPU computes its model and the runtime's major version; not the
+    processor: a hosted CPU runner changes its processor daily.
+
+    Args:
+        backend: The record of a `BackendInfo`.
+        numerics: How the answers come about.
     """
-    return f"{backend}-{numerics.value}"
+    name = str(backend["name"])
+    if name == "onnxruntime-cpu":
+        return f"{name}-{numerics.value}"
+    device = slug(str(backend["device"])).lower()
+    if name == numerics.value:  # a recording: where it was made is all that is known of it
+        return f"{name}-{device}"
+    return f"{name}-{str(backend['version']).partition('.')[0]}-{device}-{numerics.value}"
 
 
 def runtime_version() -> str | None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from trtcheck.case import Case, Check, EngineSpec, Outcome, Verdict
-from trtcheck.errors import SuiteError, TrtcheckError
+from trtcheck.errors import BackendError, EngineError, SuiteError, TrtcheckError
 from trtcheck.runtime import OUTCOMES, PENDING, RUNTIME, Runtime, add_outcome
 from trtcheck.settings import HOW_TO_ASK
 from trtcheck.suite import default_engines, read_suite
+
+if TYPE_CHECKING:
+    from trtcheck.backends.base import BuiltEngine
 
 
 class RegressionError(Exception):
@@ -102,7 +105,7 @@ class CheckItem(pytest.Item):
         self.check = check
 
     def setup(self) -> None:
-        """Evaluates, so that what is wrong with suite or data is an error and not a failure."""
+        """Evaluates, so that what is wrong with suite or data is an error, and with the engine a failure."""
         self.stash[PENDING] = Outcome(
             model=self.case.name, engine=self.engine.name, check=self.check, verdict=Verdict.ERROR, message=""
         )
@@ -115,6 +118,8 @@ class CheckItem(pytest.Item):
         try:
             evaluation = self.config.stash[RUNTIME].workbench.evaluation(self.case, self.engine)
             require_known_classes(evaluation, self.case.gates)
+        except (EngineError, BackendError):
+            return  # what is wrong with the engine is a failure: `runtest` meets it again
         except TrtcheckError as error:
             # pytest asks `repr_failure` about the call alone; this keeps the traceback out of setup too.
             raise pytest.fail.Exception(str(error), pytrace=False) from None
@@ -142,6 +147,13 @@ class CheckItem(pytest.Item):
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
+def only_builds(item: pytest.Item) -> bool:
+    """Whether *item* runs no engine: a ``build`` item, or a test of no concern to trtcheck's checks."""
+    if isinstance(item, CheckItem):
+        return item.check is Check.BUILD
+    return not {"trt_check", "ort_baseline"} & set(getattr(item, "fixturenames", ()))
+
+
 def describe(outcome: Outcome) -> str:
     """What stands under a failed item."""
     how = f" ({outcome.numerics.value})" if outcome.numerics is not None else ""
@@ -160,7 +172,15 @@ def judge(runtime: Runtime, case: Case, engine: EngineSpec, check: Check) -> Out
     from trtcheck.baselines import store
 
     if check is Check.BUILD:
-        return checks.build(case, engine, runtime.workbench.built(case, engine))
+        from trtcheck import engine_check
+
+        built = runtime.workbench.built(case, engine)
+        beside: BuiltEngine | TrtcheckError | None
+        try:
+            beside = runtime.workbench.beside(case, engine)
+        except (EngineError, BackendError) as error:
+            beside = error
+        return engine_check.build(case, engine, built, beside)
     evaluation = runtime.workbench.evaluation(case, engine)
     checks.require_known_classes(evaluation, case.gates)
     settings = runtime.settings

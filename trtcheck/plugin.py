@@ -17,12 +17,23 @@ if TYPE_CHECKING:
 __all__ = ["ort_baseline", "trt_case", "trt_check", "trt_engine", "trt_precision"]
 
 _OPTIONS = (
-    ("engine", "LIST", "engines to test: fp32, fp16, bf16, int8 or paths of .onnx files, comma-separated"),
-    ("backend", "NAME", "what runs the engines: auto (default), onnxruntime or onnxruntime-cpu"),
+    ("engine", "LIST", "engines to test, comma-separated: fp32, tf32, fp16, bf16, int8, or paths of .onnx "
+     "files, TensorRT engines or recorded outputs"),
+    ("backend", "NAME", "what runs the engines: auto (default), tensorrt, tensorrt-rtx, onnxruntime, "
+     "onnxruntime-cuda or onnxruntime-cpu"),
     ("baselines", "DIR", "folder of the approved results (default: baselines)"),
     ("report", "DIR", "folder of the report (default: reports)"),
     ("cache", "DIR", "folder of lowered models, engines and reference answers (default: the user's cache)"),
-)
+    ("cache-size", "SIZE", "what the cache may take after a run, the oldest go first; none for no limit "
+     "(default: 20GB)"),
+    ("modelopt-python", "PATH", "the Python that has NVIDIA's ModelOpt (default: the one that runs pytest)"),
+)  # fmt: skip
+_FLAGS = (
+    ("update-baselines", "approve this run's results: write the baselines of every engine that neither "
+     "failed nor erred"),
+    ("build-only", "build the engines and check nothing else; TensorRT for RTX builds without a GPU"),
+    ("rebuild", "make engines and lowered models anew instead of taking them from the cache"),
+)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,13 +41,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("trtcheck", "accuracy and performance regressions of TensorRT engines")
     for name, metavar, text in _OPTIONS:
         group.addoption(f"--trt-{name}", metavar=metavar, default=None, help=text)
-        parser.addini(f"trt_{name}", f"as --trt-{name}: {text}", type="string", default="")
-    group.addoption(
-        "--trt-update-baselines",
-        action="store_true",
-        default=False,
-        help="approve this run's results: write the baselines of every engine that neither failed nor erred",
-    )
+        key = f"trt_{name.replace('-', '_')}"
+        parser.addini(key, f"as --trt-{name}: {text}", type="string", default="")
+    for name, text in _FLAGS:
+        group.addoption(f"--trt-{name}", action="store_true", default=False, help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,6 +91,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
     from trtcheck.items import SuiteFile
 
     return SuiteFile.from_parent(parent, path=file_path)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--trt-build-only``, leaves what only builds."""
+    if not config.getoption("--trt-build-only"):
+        return
+    from trtcheck.items import only_builds
+
+    dropped = [item for item in items if not only_builds(item)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if only_builds(item)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import metadata
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import Outcome, Precision, Verdict
+from trtcheck.case import EngineKind, Outcome, Precision, Verdict
 from trtcheck.errors import OptionError, TrtcheckError
 from trtcheck.settings import HOW_TO_ASK, Settings, cache_folder, read_settings
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from trtcheck.case import EngineSpec
     from trtcheck.progress import Progress
     from trtcheck.session import Workbench
+
+_log = logging.getLogger("trtcheck")
 
 RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
 OUTCOMES: pytest.StashKey[list[Outcome]] = pytest.StashKey()
@@ -31,7 +35,8 @@ PENDING: pytest.StashKey[Outcome] = pytest.StashKey()
 PROPERTIES: pytest.StashKey[list[tuple[str, object]]] = pytest.StashKey()
 """JUnit properties of the attempt at hand; they go to its reports alone, so that reruns do not add up."""
 
-_NAMES = ("engine", "backend", "baselines", "report", "cache")
+_NAMES = ("engine", "backend", "baselines", "report", "cache", "cache-size", "modelopt-python")
+_FLAGS = ("update-baselines", "build-only", "rebuild")
 
 
 class Runtime:
@@ -48,6 +53,7 @@ class Runtime:
         self.is_worker = shared is not None
         self._config = config
         self._given = shared
+        self._started = time.time()
         self.suite_of: dict[str, Path] = {}
         self._beside: dict[Path, tuple[EngineSpec, ...]] = {}
 
@@ -58,9 +64,9 @@ class Runtime:
         Raises:
             pytest.UsageError: An option cannot be used.
         """
-        options = {name: config.getoption(f"--trt-{name}") for name in _NAMES}
-        options["update_baselines"] = config.getoption("--trt-update-baselines")
-        ini = {name: config.getini(f"trt_{name}") for name in _NAMES}
+        keys = {name: name.replace("-", "_") for name in (*_NAMES, *_FLAGS)}
+        options = {key: config.getoption(f"--trt-{name}") for name, key in keys.items()}
+        ini = {keys[name]: config.getini(f"trt_{keys[name]}") for name in _NAMES}
         try:
             settings = read_settings(
                 options, ini, invoked_in=config.invocation_params.dir, root=config.rootpath
@@ -68,6 +74,8 @@ class Runtime:
             if settings.engines is not None:
                 _refuse_namesake()
                 _require_runtime()
+            if settings.engines is not None or options["backend"] or settings.build_only:
+                _require_library(settings)
         except OptionError as error:
             raise pytest.UsageError(str(error)) from None
         worker: Mapping[str, Any] = getattr(config, "workerinput", {})
@@ -90,7 +98,8 @@ class Runtime:
 
         return Workbench(
             cache=cache_folder(self.settings), shared=self.shared, backend=self.settings.backend,
-            threads=self._threads(), progress=self._progress(),
+            threads=self._threads(), progress=self._progress(), rebuild=self.settings.rebuild,
+            modelopt_python=self.settings.modelopt_python,
         )  # fmt: skip
 
     def _threads(self) -> int:
@@ -110,18 +119,27 @@ class Runtime:
         return TerminalProgress(capture.global_and_fixture_disabled, reporter.ensure_newline)
 
     def header(self) -> str | None:
-        """The line that says what runs the engines, where any were asked for."""
+        """The lines that say what runs the engines and why, where any were asked for."""
         engines = self.settings.engines
         if engines is None:
             return None
+        from trtcheck.backends import builder_beside, choose
         from trtcheck.environment import processor, runtime_version
 
-        lanes: dict[str, list[str]] = {}
-        for engine in engines:
-            lane = "native" if engine.precision is Precision.FP32 else "emulated"
-            lanes.setdefault(lane if engine.precision else "as its types ask", []).append(engine.name)
-        how = "; ".join(f"{', '.join(names)} {lane}" for lane, names in lanes.items())
-        return f"trtcheck: onnxruntime-cpu {runtime_version()} on {processor()}; {how}"
+        choice = choose(self.settings.backend)
+        lines = [f"trtcheck: {choice.name} ({choice.reason})"]
+        if choice.name == "onnxruntime-cpu":
+            lanes: dict[str, list[str]] = {}
+            for engine in engines:
+                lanes.setdefault(_lane(engine), []).append(engine.name)
+            how = "; ".join(f"{', '.join(names)} {lane}" for lane, names in lanes.items())
+            lines = [f"trtcheck: onnxruntime-cpu {runtime_version()} on {processor()}; {how}"]
+            if self.settings.backend != choice.name:
+                lines.append(f"trtcheck: {choice.reason}")
+        beside = builder_beside(self.settings.backend)
+        if beside is not None:
+            lines.append(f"trtcheck: {beside} builds every engine too; it runs none here")
+        return "\n".join(lines)
 
     def engine_params(self, folder: Path) -> list[Any]:
         """Parameters of ``trt_precision`` for a test in *folder*: engines by name, or one that is skipped."""
@@ -135,9 +153,29 @@ class Runtime:
         return [pytest.param(engine, id=engine.name) for engine in engines]
 
     def close(self) -> None:
-        """Removes the session's results, if this process made their folder."""
-        if not self.is_worker and "shared" in self.__dict__:
-            shutil.rmtree(self.shared, ignore_errors=True)
+        """Removes the session's results, if this process made their folder, and trims the cache."""
+        if self.is_worker or "shared" not in self.__dict__:
+            return
+        shutil.rmtree(self.shared, ignore_errors=True)
+        if self.settings.cache_bytes is not None:
+            from trtcheck.cache import Cache
+
+            removed = Cache(cache_folder(self.settings)).trim(
+                self.settings.cache_bytes, unused_since=self._started
+            )
+            if removed:
+                _log.info("trtcheck: %d cache entries that were not used lately were removed", removed)
+
+
+def _lane(engine: EngineSpec) -> str:
+    """How *engine* is run on the CPU, for the header."""
+    if engine.kind is EngineKind.RECORDING:
+        return "recorded"
+    if engine.kind is EngineKind.ENGINE:
+        return "as built for TensorRT"
+    if engine.precision is None:
+        return "as its types ask"
+    return "native" if engine.precision is Precision.FP32 else "emulated"
 
 
 def _engines_beside(path: Path) -> tuple[EngineSpec, ...]:
@@ -177,6 +215,24 @@ def _require_runtime() -> None:
     """
     if find_spec("onnxruntime") is None:
         raise OptionError("onnxruntime is not installed", hint='pip install "pytest-trtcheck[cpu]"')
+
+
+def _require_library(settings: Settings) -> None:
+    """Refuses to start where the backend that was asked for by name is not installed.
+
+    Raises:
+        OptionError: It is not, or nothing that builds TensorRT engines is although only that was asked for.
+    """
+    from trtcheck.backends import TENSORRT, missing
+
+    error = missing(settings.backend)
+    if error is not None:
+        raise OptionError(f"--trt-backend={settings.backend}: {error}")
+    if settings.build_only and settings.backend == "auto" and all(missing(name) for name in TENSORRT):
+        raise OptionError(
+            "--trt-build-only: neither TensorRT nor TensorRT for RTX is installed",
+            hint='pip install "pytest-trtcheck[tensorrt-rtx]", which builds without a GPU',
+        )
 
 
 def add_outcome(item: pytest.Item, outcome: Outcome) -> None:

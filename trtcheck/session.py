@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck import digests
-from trtcheck.backends import open_backend
-from trtcheck.backends.base import Backend, BuiltEngine
+from trtcheck.backends import TENSORRT, builder_beside, open_backend
+from trtcheck.backends.base import Backend, BackendInfo, BuildPlan, BuiltEngine
 from trtcheck.cache import Cache
-from trtcheck.case import Case, EngineSpec, InputSpec, Numerics, Precision
+from trtcheck.case import Case, EngineKind, EngineSpec, InputSpec, Numerics, Precision, ShapeRange
 from trtcheck.errors import CaseError, DataError, EngineError, TrtcheckError
 from trtcheck.shared import SharedResults
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from trtcheck.backends.base import LoadedEngine
+    from trtcheck.backends.tensorrt import TensorRt
     from trtcheck.data import Images
+    from trtcheck.engines import Lowered, Workshop
     from trtcheck.evaluation import Evaluation, ReferenceResult
     from trtcheck.model import Signature
     from trtcheck.progress import Progress
@@ -119,25 +122,62 @@ class Workbench:
         backend: Name as for ``--trt-backend``.
         threads: Threads for inference.
         progress: Where long work is shown.
+        rebuild: Whether engines and lowered models of earlier sessions are made anew.
+        modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
     """
 
-    def __init__(self, *, cache: Path, shared: Path, backend: str, threads: int, progress: Progress) -> None:
+    def __init__(
+        self, *, cache: Path, shared: Path, backend: str, threads: int, progress: Progress,
+        rebuild: bool = False, modelopt_python: str | None = None,
+    ) -> None:  # fmt: skip
         self.cache = Cache(cache)
         self._results = SharedResults(shared)
         self._backend_name = backend
         self._threads = threads
         self._progress = progress
-        self._backend: Backend | None = None
+        self._rebuild = rebuild
+        self._modelopt_python = modelopt_python
+        self._backends: dict[str, Backend] = {}
         self._resolved: dict[str, Resolved] = {}
         self._identities: dict[int, tuple[Any, Any]] = {}
         self._evaluations: dict[str, Evaluation] = {}
 
-    @property
-    def backend(self) -> Backend:
-        """The backend, opened when first needed."""
-        if self._backend is None:
-            self._backend = open_backend(self._backend_name, threads=self._threads)
-        return self._backend
+    def _open(self, name: str) -> Backend:
+        """The backend called *name*, opened when first needed."""
+        if name not in self._backends:
+            self._backends[name] = open_backend(name, threads=self._threads, cache=self.cache.root)
+        return self._backends[name]
+
+    def _backend_of(self, engine: EngineSpec) -> Backend:
+        """The backend that runs *engine*: what was asked for, or what its file was built for."""
+        return self._tensorrt_for(engine) if engine.kind is EngineKind.ENGINE else self._open(self._backend_name)
+
+    def _tensorrt_for(self, engine: EngineSpec) -> TensorRt:
+        """The flavour of TensorRT that the file of *engine* was built for.
+
+        Raises:
+            EngineError: The file is no engine, or another backend was asked for.
+        """
+        from trtcheck.backends.tensorrt import TensorRt, flavour_of
+
+        flavour = flavour_of(engine.path)
+        if self._backend_name not in ("auto", flavour):
+            raise EngineError(
+                f"the engine is one for {flavour}", where=engine.path,
+                expected=f"--trt-backend=auto or {flavour}", found=f"--trt-backend={self._backend_name}",
+            )  # fmt: skip
+        backend = self._open(flavour)
+        if not isinstance(backend, TensorRt):
+            raise EngineError(f"{backend.info.name} reads no engines", where=engine.path)
+        return backend
+
+    def _workshop(self) -> Workshop:
+        from trtcheck.engines import Workshop
+
+        return Workshop(
+            self.cache, self._results.folder, rebuild=self._rebuild, threads=self._threads,
+            modelopt_python=self._modelopt_python,
+        )  # fmt: skip
 
     def resolve(self, case: Case) -> Resolved:
         """The opened case, opened once a process; see `resolve`."""
@@ -175,39 +215,91 @@ class Workbench:
         return digests.short(digests.of_json([self._claimed(case), engine.name, str(engine.path)]))
 
     def built(self, case: Case, engine: EngineSpec) -> BuiltEngine:
-        """The engine, built once a session.
+        """The engine that runs, built once a session or read where it was built elsewhere.
 
         Raises:
-            TrtcheckError: It cannot be lowered or built.
+            TrtcheckError: It cannot be lowered, built or read.
         """
+        return self._built("build", case, engine, lambda: self._build(case, engine))
+
+    def beside(self, case: Case, engine: EngineSpec) -> BuiltEngine | None:
+        """The TensorRT engine that is built besides the one that runs, if one is: see `builder_beside`.
+
+        Raises:
+            TrtcheckError: TensorRT does not take the model.
+        """
+        name = builder_beside(self._backend_name)
+        if name is None or engine.kind not in (EngineKind.PRECISION, EngineKind.LOWERED):
+            return None
+        return self._built("beside", case, engine, lambda: self._build_on(self._open(name), case, engine))
+
+    def _built(
+        self, kind: str, case: Case, engine: EngineSpec, build: Callable[[], BuiltEngine]
+    ) -> BuiltEngine:
+        """What *build* makes, once a session."""
 
         def make() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-            built = self._build(case, engine)
+            built = build()
             paths = {"path": str(built.path), "lowered_path": str(built.lowered_path)}
             return {**asdict(built), **paths}, {}
 
-        record, _ = self._results.get_or_make(f"build-{self._key(case, engine)}", make)
+        record, _ = self._results.get_or_make(f"{kind}-{self._key(case, engine)}", make)
         return BuiltEngine(
-            path=Path(record["path"]),
-            lowered_path=Path(record["lowered_path"]),
-            numerics=Numerics(record["numerics"]),
-            cached=record["cached"],
-            lowered=record["lowered"],
-            facts=record["facts"],
-            notes=tuple(record["notes"]),
+            **{
+                **record,
+                "path": Path(record["path"]),
+                "lowered_path": Path(record["lowered_path"]),
+                "numerics": Numerics(record["numerics"]),
+                "notes": tuple(record["notes"]),
+            }
         )
 
     def _build(self, case: Case, engine: EngineSpec) -> BuiltEngine:
+        from trtcheck import prebuilt
+
+        if engine.kind is EngineKind.RECORDING:
+            return prebuilt.read_recording(engine, case, self.resolve(case))
+        if engine.kind is EngineKind.ENGINE:
+            backend = self._tensorrt_for(engine)
+            return prebuilt.read_engine(engine, self.resolve(case).signature, backend)
+        return self._build_on(self._open(self._backend_name), case, engine)
+
+    def _build_on(self, backend: Backend, case: Case, engine: EngineSpec) -> BuiltEngine:
+        from trtcheck.engines import build
+
+        lowered = self._lower(case, engine)
+        plan = self._plan(case, engine, lowered.path, backend.info.name)
+        with self._progress.task(f"building {case.name}[{engine.name}] for {backend.info.name}") as advance:
+            return build(lowered, plan, backend, self._workshop(), advance)
+
+    def _lower(self, case: Case, engine: EngineSpec) -> Lowered:
         from trtcheck.data.sources import open_images
-        from trtcheck.engines import build, lower
+        from trtcheck.engines import lower
 
         calibration = None
-        if case.calibration is not None and engine.precision is Precision.INT8:
+        if case.calibration is not None and _needs_calibration(case, engine):
             calibration = open_images(case.calibration, spec=_calibration_input(case), role="calibration")
         total = None if calibration is None else len(calibration)
         with self._progress.task(f"lowering {case.name}[{engine.name}]", total) as advance:
-            lowered = lower(case, engine, self.cache, calibration, advance, threads=self._threads)
-        return build(lowered, self.backend, self.cache, self._results.folder)
+            return lower(case, engine, self._workshop(), calibration, advance)
+
+    def _plan(self, case: Case, engine: EngineSpec, lowered: Path, backend: str) -> BuildPlan:
+        """What *backend* builds from the *lowered* model."""
+        shapes: Mapping[str, ShapeRange] = {}
+        if backend in TENSORRT:
+            from trtcheck.profiles import ranges
+
+            shapes = ranges(case, lowered, lambda: self._fed_shapes(case))
+        return BuildPlan(lowered, engine.precision, shapes, case.build)
+
+    def _fed_shapes(self, case: Case) -> dict[str, tuple[int, ...]]:
+        """The shapes of the inputs (the batch axis included) that the evaluation data give."""
+        from trtcheck.data.batches import batches
+
+        resolved = self.resolve(case)
+        stop = min(1, len(resolved.images))
+        batch = next(batches(resolved.images, resolved.signature, case.input, 1, stop=stop, prefetch=0))
+        return {name: feed.shape for name, feed in batch.feeds.items()}
 
     def evaluation(self, case: Case, engine: EngineSpec) -> Evaluation:
         """The comparison of the engine with the reference, made once a session.
@@ -254,10 +346,9 @@ class Workbench:
 
         built = self.built(case, engine)
         resolved = self.resolve(case)
-        loaded = self.backend.load(built.path)
+        loaded = self._load(case, engine, built, resolved)
         try:
-            signature = _with_batch(resolved.signature, loaded.signature, engine.name)
-            size = signature.fixed_batch or case.batch
+            signature, size = _batching(case, resolved.signature, loaded.signature, built)
             with (
                 self._progress.task(
                     f"evaluating {case.name}[{engine.name}]", len(resolved.images)
@@ -271,8 +362,26 @@ class Workbench:
                 )  # fmt: skip
         finally:
             loaded.close()
-        overflow = self._overflow(case, built, resolved, signature, size, evaluation)
+        overflow = self._overflow(case, engine, built, resolved, signature, size, evaluation)
         return replace(evaluation, overflow=overflow, record=self._record(case, engine, built, resolved))
+
+    def _load(self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved) -> LoadedEngine:
+        from trtcheck import prebuilt
+
+        if engine.kind is EngineKind.RECORDING:
+            return prebuilt.load_recording(built.path, resolved)
+        backend = self._backend_of(engine)
+        if engine.kind is EngineKind.ENGINE:
+            return backend.load(built.path, None)
+        return backend.load(built.path, self._plan(case, engine, built.lowered_path, backend.info.name))
+
+    def _info(self, engine: EngineSpec, built: BuiltEngine) -> BackendInfo:
+        """What ran *engine*, for the fingerprint."""
+        if engine.kind is EngineKind.RECORDING:
+            from trtcheck import prebuilt
+
+            return prebuilt.recorded_on(built)
+        return self._backend_of(engine).info
 
     def _reference(
         self, case: Case, resolved: Resolved, size: int
@@ -295,8 +404,8 @@ class Workbench:
         return open_reference(self.cache, key, images, lambda: reference_session(case.onnx, self._threads))
 
     def _overflow(
-        self, case: Case, built: BuiltEngine, resolved: Resolved, signature: Signature, size: int,
-        evaluation: Evaluation,
+        self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved, signature: Signature,
+        size: int, evaluation: Evaluation,
     ) -> str | None:  # fmt: skip
         """The node that leaves the narrow type's range, looked for where answers collapsed."""
         from trtcheck.data.batches import batches
@@ -308,7 +417,7 @@ class Workbench:
         start = min(bad) if bad else evaluation.flips.worst[0].index if evaluation.flips.worst else 0
         stop = min(start + size, len(resolved.images))
         batch = next(iter(batches(resolved.images, signature, case.input, size, start=start, stop=stop)))
-        return self.backend.find_overflow(built.lowered_path, batch.feeds)
+        return self._backend_of(engine).find_overflow(built.lowered_path, batch.feeds)
 
     def _record(
         self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved
@@ -317,12 +426,13 @@ class Workbench:
 
         return {
             "precision": engine.precision.value if engine.precision else None,
+            "kind": engine.kind.value,
             "numerics": built.numerics.value,
             "cached": built.cached,
             "lowered": dict(built.lowered),
             "facts": dict(built.facts),
             "notes": list(built.notes),
-            "environment": fingerprint(self.backend.info),
+            "environment": fingerprint(self._info(engine, built)),
             "model": {
                 "path": str(case.onnx),
                 "digest": resolved.model_digest,
@@ -358,25 +468,39 @@ def _calibration_input(case: Case) -> InputSpec:
     return replace(case.input, resize=None, crop=None, color="RGB")
 
 
-def _with_batch(reference: Signature, engine: Signature, name: str) -> Signature:
-    """The reference's signature with the batch size that the engine prescribes, if it does.
+def _needs_calibration(case: Case, engine: EngineSpec) -> bool:
+    spec = case.lowering.get(engine.precision) if engine.precision is not None else None
+    return engine.precision is Precision.INT8 or (spec is not None and spec.maker == "modelopt")
+
+
+def _batching(
+    case: Case, reference: Signature, engine: Signature, built: BuiltEngine
+) -> tuple[Signature, int]:
+    """The reference's signature with the batch size that the engine prescribes, if it does, and the size.
 
     Raises:
         EngineError: Both prescribe one, and they differ.
     """
     wanted, fixed = engine.fixed_batch, reference.fixed_batch
+    limits = built.facts.get("batch")  # of an engine with an optimization profile
+    if wanted is None and fixed is None and limits is not None:
+        size = min(case.batch, limits[1])
+        # An engine that takes no single image gets its last batch padded, as one of a fixed batch does.
+        wanted = size if limits[0] > 1 else None
+        if wanted is None:
+            return reference, size
     if wanted is None or wanted == fixed:
-        return reference
+        return reference, fixed or case.batch
     if fixed is not None:
         raise EngineError(
-            f"engine '{name}' has another batch size than the reference model",
+            "the engine has another batch size than the reference model", where=built.path,
             expected=f"batch {fixed}", found=f"batch {wanted}",
         )  # fmt: skip
     inputs = tuple(
         replace(tensor, shape=(wanted, *tensor.shape[1:]) if tensor.shape else tensor.shape)
         for tensor in reference.inputs
     )
-    return replace(reference, inputs=inputs)
+    return replace(reference, inputs=inputs), wanted
 
 
 def case_key(case: Case, identity: Callable[[Case, Any], Any]) -> str:
@@ -391,7 +515,8 @@ def case_key(case: Case, identity: Callable[[Case, Any], Any]) -> str:
     lowering = {str(name): asdict(spec) for name, spec in case.lowering.items()}
     lowered = {str(name): str(path) for name, path in case.lowered.items()}
     sources = [identity(case, case.data), identity(case, case.calibration)]
-    return digests.of_json([text, sources, asdict(case.input), lowering, lowered])
+    build = {**asdict(case.build), "plugins": list(map(str, case.build.plugins))}
+    return digests.of_json([text, sources, asdict(case.input), lowering, lowered, build])
 
 
 def _identity(case: Case, source: Any) -> Any:

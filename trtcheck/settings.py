@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trtcheck.backends import KNOWN as BACKENDS
-from trtcheck.backends import PLANNED as LATER_BACKENDS
-from trtcheck.case import EngineSpec, Precision
+from trtcheck.case import ENGINE_SUFFIXES, RECORDING_SUFFIXES, EngineSpec, Precision
 from trtcheck.errors import OptionError
 
-LATER_PRECISIONS = ("tf32", "fp8")
+LATER_PRECISIONS = ("fp8",)
+CACHE_SIZE = "20GB"
 HOW_TO_ASK = "no engine asked for; type: pytest --trt-engine=fp32,fp16,int8"
 """Why engine tests are skipped where nothing names an engine."""
 
@@ -30,6 +31,10 @@ class Settings:
         report: Folder of the report.
         cache: Folder of reference answers, lowered models and engines; None for the user's cache folder.
         root: Root folder of the test run.
+        cache_bytes: What the cache may take after the run; None for no limit.
+        build_only: Whether engines are built and nothing else is checked.
+        rebuild: Whether engines and lowered models of earlier sessions are made anew.
+        modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
     """
 
     engines: tuple[EngineSpec, ...] | None
@@ -39,6 +44,10 @@ class Settings:
     report: Path
     cache: Path | None
     root: Path
+    cache_bytes: int | None = None
+    build_only: bool = False
+    rebuild: bool = False
+    modelopt_python: str | None = None
 
 
 def read_settings(
@@ -47,8 +56,8 @@ def read_settings(
     """Settings from command-line *options* and *ini* keys; the command line comes first.
 
     Args:
-        options: ``engine``, ``backend``, ``baselines``, ``report``, ``cache`` (None where not given) and
-            ``update_baselines``.
+        options: ``engine``, ``backend``, ``baselines``, ``report``, ``cache``, ``cache_size``,
+            ``modelopt_python`` (None where not given), ``update_baselines``, ``build_only`` and ``rebuild``.
         ini: The same names, empty where not given.
         invoked_in: Folder against which paths on the command line are resolved.
         root: Folder against which paths in the ini file are resolved.
@@ -86,6 +95,10 @@ def read_settings(
         report=report,
         cache=folder("cache", None),
         root=root,
+        cache_bytes=parse_size(options.get("cache_size") or ini.get("cache_size") or CACHE_SIZE),
+        build_only=bool(options.get("build_only")),
+        rebuild=bool(options.get("rebuild")),
+        modelopt_python=options.get("modelopt_python") or ini.get("modelopt_python") or None,
     )
 
 
@@ -116,20 +129,34 @@ def parse_backend(name: str) -> str:
     """
     if name in BACKENDS:
         return name
-    if name in LATER_BACKENDS:
-        raise OptionError(
-            f"--trt-backend={name} is not part of this version of trtcheck",
-            expected=", ".join(BACKENDS), found=name,
-            hint="--trt-backend=auto runs FP32 natively and emulates FP16, BF16 and INT8 on the CPU",
-        )  # fmt: skip
     raise OptionError(
-        f"--trt-backend={name} is not known{_meant(name, (*BACKENDS, *LATER_BACKENDS))}",
-        expected=", ".join(BACKENDS), found=name,
-    )  # fmt: skip
+        f"--trt-backend={name} is not known{_meant(name, BACKENDS)}", expected=", ".join(BACKENDS), found=name
+    )
+
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(text: str) -> int | None:
+    """The bytes that *text* such as ``20GB`` stands for; None for ``none``, no limit.
+
+    Raises:
+        OptionError: It is no size.
+    """
+    plain = text.strip().upper()
+    if plain == "NONE":
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]B)", plain)
+    if found is None:
+        raise OptionError(
+            "--trt-cache-size is no size", expected="a number with KB, MB, GB or TB, or none", found=text,
+            hint=f"pytest --trt-cache-size={CACHE_SIZE}",
+        )  # fmt: skip
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def parse_engines(entries: Sequence[str], *, base: Path, where: str) -> tuple[EngineSpec, ...]:
-    """Engines from the entries of a list: precisions, or paths of models that were made elsewhere.
+    """Engines from the entries of a list: precisions, or paths of what was made elsewhere.
 
     Args:
         entries: The entries; spaces around them do not count.
@@ -160,20 +187,26 @@ def _engine(text: str, base: Path, where: str) -> EngineSpec:
             f"{where}: {text} is not part of this version of trtcheck", expected=", ".join(known), found=text
         )
     path = at_home(text, where)
-    if not text or (len(path.parts) == 1 and not path.suffix):
+    absolute = (base / path).absolute()
+    recorded = bool(text) and _holds_recording(absolute)
+    if not recorded and (not text or (len(path.parts) == 1 and not path.suffix)):
         raise OptionError(
             f"{where}: '{text}' is no precision{_meant(text, known)}",
-            expected=f"{', '.join(known)}, or the path of an .onnx file", found=f"'{text}'",
+            expected=f"{', '.join(known)}, or the path of {_FILES}", found=f"'{text}'",
             hint="pytest --trt-engine=fp32,fp16,int8",
         )  # fmt: skip
-    if path.suffix.lower() != ".onnx":
-        raise OptionError(
-            f"{where}: '{text}' cannot be run by this version of trtcheck",
-            expected="the path of an .onnx file (TensorRT files come with the TensorRT backend)", found=text,
-        )  # fmt: skip
-    absolute = (base / path).absolute()
-    if not absolute.is_file():
+    if not absolute.exists():
         raise OptionError(f"{where}: no such file", where=absolute, hint="build it first, or check the path")
+    if absolute.is_dir() and not recorded:
+        raise OptionError(
+            f"{where}: the folder holds no recorded outputs", where=absolute,
+            expected=f"files that end in {' or '.join(RECORDING_SUFFIXES)}",
+        )  # fmt: skip
+    if not recorded and path.suffix.lower() not in (".onnx", *ENGINE_SUFFIXES, *RECORDING_SUFFIXES):
+        raise OptionError(
+            f"{where}: '{text}' is of no kind that can be tested", expected=_FILES,
+            found=f"suffix '{path.suffix}'" if path.suffix else "no suffix",
+        )  # fmt: skip
     name = path.stem
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise OptionError(
@@ -181,6 +214,16 @@ def _engine(text: str, base: Path, where: str) -> EngineSpec:
             expected="letters, digits, '-', '_' and '.'", found=name, hint="rename the file",
         )  # fmt: skip
     return EngineSpec(name, None, absolute)
+
+
+def _holds_recording(path: Path) -> bool:
+    return path.is_dir() and any(file.suffix.lower() in RECORDING_SUFFIXES for file in path.iterdir())
+
+
+_FILES = (
+    "an .onnx model, a TensorRT engine (" + ", ".join(ENGINE_SUFFIXES) + ") or recorded outputs "
+    "(" + ", ".join(RECORDING_SUFFIXES) + " or a folder)"
+)
 
 
 def _meant(text: str, known: Sequence[str]) -> str:

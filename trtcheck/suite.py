@@ -7,7 +7,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from trtcheck.case import (
     AT_LEAST_ZERO,
     RATE,
     SHARE,
+    BuildSpec,
     Case,
     Check,
     ClassGates,
@@ -22,6 +23,7 @@ from trtcheck.case import (
     InputSpec,
     LoweringSpec,
     Precision,
+    ShapeRange,
     at_least_zero,
     rate,
     real,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Number = TypeVar("Number", float, float | None)
+MAKERS = ("trtcheck", "modelopt")
 METHODS = ("entropy", "minmax", "percentile")
 RESTS = ("fp16", "fp32")
 _NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
@@ -211,9 +214,10 @@ def _case(table: _Table, name: str) -> Case:
         input=_input(table.table("input")),
         gates=_gates(table.table("gates")),
         checks=_checks(table),
-        engines=table.texts("engines", ()),
+        engines=_engines(table),
         lowering=_lowering(table),
         lowered=_lowered(table.table("lowered")),
+        build=_build(table),
     )
     table.finish()
     return case
@@ -329,6 +333,8 @@ def _gates(table: _Table | None, default: Gates = _DEFAULTS.gates) -> Gates:
         cosine=table.share("cosine", default.cosine),
         kl=table.at_least_zero("kl", default.kl),
         top1_agreement=table.share("top1_agreement", default.top1_agreement),
+        engine_mb=table.at_least_zero("engine_mb", default.engine_mb),
+        memory_mb=table.at_least_zero("memory_mb", default.memory_mb),
     )
     table.finish()
     return gates
@@ -340,6 +346,12 @@ def _class_gates(table: _Table) -> ClassGates:
     return gates
 
 
+def _engines(table: _Table) -> tuple[str, ...]:
+    """The default engines: the list ``engines``, and the one file that ``engine`` names."""
+    prebuilt = table.text("engine")
+    return (*table.texts("engines", ()), *(() if prebuilt is None else (prebuilt,)))
+
+
 def _lowering(table: _Table) -> dict[Precision, LoweringSpec]:
     found = {}
     default = LoweringSpec()
@@ -348,9 +360,12 @@ def _lowering(table: _Table) -> dict[Precision, LoweringSpec]:
         if own is None:
             continue
         spec = LoweringSpec(exclude=own.texts("exclude", ()))
+        if precision is Precision.FP16:
+            spec = replace(spec, maker=own.choice("converter", default.maker, MAKERS))
         if precision is Precision.INT8:
             spec = LoweringSpec(
                 exclude=spec.exclude,
+                maker=own.choice("quantizer", default.maker, MAKERS),
                 method=own.choice("method", default.method, METHODS),
                 percentile=own.get(
                     "percentile", default.percentile, "a number above 50 and at most 100",
@@ -361,6 +376,80 @@ def _lowering(table: _Table) -> dict[Precision, LoweringSpec]:
         own.finish()
         found[precision] = spec
     return found
+
+
+def _build(table: _Table) -> BuildSpec:
+    """The profile, and the table ``tensorrt``."""
+    default = BuildSpec()
+    batch, shapes = _profile(
+        table.get("profile", {}, _PROFILE, lambda v: v if isinstance(v, dict) else None), table
+    )
+    own = table.table("tensorrt")
+    if own is None:
+        return BuildSpec(batch=batch, shapes=shapes)
+
+    def flag(name: str) -> bool:
+        return own.get(name, False, "true or false", lambda v: v if isinstance(v, bool) else None)
+
+    spec = BuildSpec(
+        batch=batch,
+        shapes=shapes,
+        workspace_mb=own.get(
+            "workspace_mb", default.workspace_mb, "a number above 0",
+            lambda v: float(v) if _number(v) and v > 0 else None,
+        ),
+        optimization_level=own.get(
+            "optimization_level", default.optimization_level, "a whole number from 0 to 5",
+            lambda v: v if _whole(v, least=0) and v <= 5 else None,
+        ),
+        tf32=flag("tf32"),
+        version_compatible=flag("version_compatible"),
+        hardware_compatible=flag("hardware_compatible"),
+        plugins=tuple(own.existing("plugins", text) for text in own.texts("plugins", ())),
+        cuda_graph=flag("cuda_graph"),
+    )  # fmt: skip
+    own.finish()
+    return spec
+
+
+_PROFILE = (
+    "batch sizes {min = 1, opt = 8, max = 64}, or full shapes by input: "
+    "{image = {min = [1, 3, 224, 224], opt = [8, 3, 224, 224], max = [64, 3, 224, 224]}}"
+)
+
+
+def _profile(
+    given: Mapping[str, Any], table: _Table
+) -> tuple[tuple[int, int, int] | None, dict[str, ShapeRange]]:
+    """The range of batch sizes, or the shapes by input, that ``profile`` holds."""
+    ends = ("min", "opt", "max")
+    if not given:
+        return None, {}
+    if any(_whole(value) for value in given.values()):
+        sizes = tuple(given.get(end) for end in ends)
+        if set(given) != set(ends) or not all(_whole(n) for n in sizes) or list(sizes) != sorted(sizes):
+            raise table.wrong("profile", f"{_PROFILE}; min <= opt <= max")
+        return (given["min"], given["opt"], given["max"]), {}
+    shapes = {}
+    for name, own in given.items():
+        read = (
+            [_shape(own.get(end)) for end in ends] if isinstance(own, dict) and set(own) == set(ends) else []
+        )
+        found = [shape for shape in read if shape is not None]
+        if len(found) < len(ends) or not _grows(*found):
+            raise table.wrong("profile", f"{_PROFILE}; min <= opt <= max in every dimension")
+        shapes[name] = ShapeRange(*found)
+    return None, shapes
+
+
+def _shape(value: object) -> tuple[int, ...] | None:
+    return tuple(value) if isinstance(value, list) and value and all(map(_whole, value)) else None
+
+
+def _grows(low: tuple[int, ...], middle: tuple[int, ...], high: tuple[int, ...]) -> bool:
+    return len(low) == len(middle) == len(high) and all(
+        a <= b <= c for a, b, c in zip(low, middle, high, strict=True)
+    )
 
 
 def _lowered(table: _Table | None) -> dict[Precision, Path]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtcheck.errors import BackendError
@@ -9,34 +13,158 @@ from trtcheck.errors import BackendError
 if TYPE_CHECKING:
     from trtcheck.backends.base import Backend
 
-KNOWN = ("auto", "onnxruntime", "onnxruntime-cpu")
+TENSORRT = ("tensorrt", "tensorrt-rtx")
+"""Backends that build and run TensorRT engines."""
+
+FASTEST_FIRST = (*TENSORRT, "onnxruntime-cuda", "onnxruntime-cpu")
+"""The backends in the order in which ``auto`` tries them."""
+
+KNOWN = ("auto", *TENSORRT, "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu")
 """Names that ``--trt-backend`` takes."""
 
-PLANNED = ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
-"""Names that a later version will take."""
+_LIBRARIES = {
+    "tensorrt": ("TensorRT", "tensorrt", "tensorrt"),
+    "tensorrt-rtx": ("TensorRT for RTX", "tensorrt_rtx", "tensorrt-rtx"),
+    "onnxruntime-cuda": ("onnxruntime-gpu", "onnxruntime", "gpu"),
+    "onnxruntime-cpu": ("onnxruntime", "onnxruntime", "cpu"),
+}
+"""By backend: the library's name, its module, and the extra that installs it."""
+
+_ON_GPU = (*TENSORRT, "onnxruntime-cuda")
 
 
-def open_backend(name: str, *, threads: int) -> Backend:
-    """The backend called *name*.
+@dataclass(frozen=True)
+class Choice:
+    """The backend that a name stands for on this machine.
+
+    Attributes:
+        name: The backend: one of `FASTEST_FIRST`.
+        reason: Why it was taken, and why others were not.
+    """
+
+    name: str
+    reason: str
+
+
+def missing(name: str) -> BackendError | None:
+    """The error that says how to install the library of backend *name*, if it is not installed.
+
+    Nothing is imported: a library that is there and broken is found out when it is opened.
+    """
+    if name not in _LIBRARIES:
+        return None
+    library, module, extra = _LIBRARIES[name]
+    there = find_spec(module) is not None
+    if name == "onnxruntime-cuda" and there:
+        there = _is_distributed("onnxruntime-gpu")
+    if there:
+        return None
+    return BackendError(f"{library} is not installed", hint=f'pip install "pytest-trtcheck[{extra}]"')
+
+
+def _is_distributed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def choose(name: str) -> Choice:
+    """The backend that *name* stands for here, by what is installed and what the driver says.
+
+    Args:
+        name: One of `KNOWN`; a backend asked for by name is never replaced by another.
+
+    Raises:
+        BackendError: There is no such backend.
+    """
+    if name not in KNOWN:
+        raise BackendError(f"there is no backend '{name}'", expected=", ".join(KNOWN), found=name)
+    if name in FASTEST_FIRST:
+        return Choice(name, "asked for by name")
+    candidates = FASTEST_FIRST if name == "auto" else ("onnxruntime-cuda", "onnxruntime-cpu")
+    skipped = []
+    for candidate in candidates[:-1]:
+        reason = unusable(candidate)
+        if reason is None:
+            return Choice(candidate, "; ".join([f"{name}: the first that works here", *skipped]))
+        skipped.append(f"not {candidate}: {reason}")
+    return Choice(candidates[-1], "; ".join([f"{name}: what works here without a GPU", *skipped]))
+
+
+def unusable(name: str) -> str | None:
+    """Why backend *name* cannot run engines here, in a few words; None where nothing speaks against it.
+
+    Args:
+        name: One of `FASTEST_FIRST`.
+    """
+    absent = missing(name)
+    if absent is not None:
+        return str(absent).splitlines()[0]
+    if name not in _ON_GPU:
+        return None
+    from trtcheck.gpu import why_no_gpu
+
+    reason = why_no_gpu()
+    if reason is None and name == "tensorrt-rtx":
+        from trtcheck.backends.tensorrt import unsupported_by_rtx
+
+        reason = unsupported_by_rtx()
+    return reason
+
+
+def open_backend(name: str, *, threads: int, cache: Path) -> Backend:
+    """The backend that *name* stands for here.
 
     Args:
         name: One of `KNOWN`.
         threads: Threads for inference on the processor; 0 takes every core that this process may use.
+        cache: The cache folder, for what a backend keeps between builds.
 
     Raises:
-        BackendError: There is no such backend in this version, or its runtime is not installed.
+        BackendError: There is no such backend, or its library is missing or broken.
     """
-    if name in PLANNED:
-        raise BackendError(
-            f"backend '{name}' is not part of this version", expected=", ".join(KNOWN), found=name,
-            hint="pytest --trt-backend=onnxruntime-cpu",
-        )  # fmt: skip
-    if name not in KNOWN:
-        raise BackendError(f"there is no backend '{name}'", expected=", ".join(KNOWN), found=name)
+    choice = choose(name)
+    while True:
+        try:
+            return _open(choice, threads=threads, cache=cache)
+        except BackendError as error:
+            # What is installed may still be broken: only `auto` and `onnxruntime` go on to the next.
+            rest = FASTEST_FIRST[FASTEST_FIRST.index(choice.name) + 1 :]
+            if name == choice.name or not rest:
+                raise
+            told = f"{choice.reason}; not {choice.name}: {' '.join(str(error).split())}"
+            following = next(n for n in rest if unusable(n) is None or n == rest[-1])
+            choice = Choice(following, told)
+
+
+def _open(choice: Choice, *, threads: int, cache: Path) -> Backend:
+    absent = missing(choice.name)
+    if absent is not None:
+        raise absent
+    if choice.name in TENSORRT:
+        from trtcheck.backends.tensorrt import TensorRt
+
+        return TensorRt(choice.name, cache=cache, reason=choice.reason)
+    if choice.name == "onnxruntime-cuda":
+        from trtcheck.backends.onnxruntime_cuda import OnnxRuntimeCuda
+
+        return OnnxRuntimeCuda(threads=threads, reason=choice.reason)
     from trtcheck.backends.onnxruntime import OnnxRuntimeCpu
 
-    reasons = {
-        "auto": "auto: the only backend of this version that needs no GPU",
-        "onnxruntime": "asked for by name; this version runs it on the CPU",
-    }
-    return OnnxRuntimeCpu(threads=threads, reason=reasons.get(name, "asked for by name"))
+    return OnnxRuntimeCpu(threads=threads, reason=choice.reason)
+
+
+def builder_beside(name: str) -> str | None:
+    """The backend whose engines are built beside those that run, or None.
+
+    ``auto`` on a machine that cannot run TensorRT still proves that TensorRT's parser and builder take the
+    model: TensorRT for RTX builds without a GPU.
+
+    Args:
+        name: As for ``--trt-backend``.
+    """
+    if name != "auto" or choose(name).name in TENSORRT or missing("tensorrt-rtx") is not None:
+        return None
+    return "tensorrt-rtx"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from trtcheck.case import Numerics
+    from trtcheck.case import BuildSpec, Numerics, Precision, ShapeRange
     from trtcheck.model import Signature
+    from trtcheck.progress import Advance
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,39 @@ class BackendInfo:
 
 
 @dataclass(frozen=True)
+class BuildPlan:
+    """What an engine is built from, besides the machine.
+
+    Attributes:
+        lowered: The lowered ONNX model.
+        precision: The precision that was asked for; None for a file that was lowered elsewhere.
+        shapes: The range of shapes of every input with open dimensions, by name.
+        spec: How TensorRT builds.
+    """
+
+    lowered: Path
+    precision: Precision | None
+    shapes: Mapping[str, ShapeRange]
+    spec: BuildSpec
+
+    @property
+    def tf32(self) -> bool:
+        """Whether products of FP32 tensors may read their inputs as TF32."""
+        from trtcheck.case import Precision
+
+        if self.precision is Precision.FP32:
+            return False
+        return self.precision is Precision.TF32 or self.spec.tf32
+
+
+@dataclass(frozen=True)
 class BuiltEngine:
     """An engine on disk, with what its build found out.
 
     Attributes:
         path: The engine's file.
-        lowered_path: The lowered model it was built from.
+        lowered_path: The lowered model it was built from; the engine itself where it was built elsewhere.
+        backend: Name of the backend that runs it.
         numerics: How its answers come about on this backend.
         cached: Whether it was taken from the cache.
         lowered: Manifest of that model.
@@ -47,6 +75,7 @@ class BuiltEngine:
 
     path: Path
     lowered_path: Path
+    backend: str
     numerics: Numerics
     cached: bool
     lowered: Mapping[str, Any]
@@ -90,27 +119,57 @@ class Backend(Protocol):
         ...
 
     @property
-    def build_version(self) -> int:
-        """Counts changes of how engines are built, so that older ones in the cache are not taken."""
+    def suffix(self) -> str:
+        """Suffix of the engines' files, for example ``".engine"``."""
         ...
 
-    def numerics(self, lowered: Path) -> Numerics:
-        """How answers of an engine of the *lowered* model come about here."""
+    @property
+    def cannot_run(self) -> str | None:
+        """Why engines cannot run on this machine, in a sentence; None where they can."""
         ...
 
-    def build(self, lowered: Path, target: Path) -> Mapping[str, Any]:
-        """Builds an engine of the *lowered* model into the file *target*; returns facts of the build.
+    def identity(self, plan: BuildPlan) -> Mapping[str, Any]:
+        """What an engine of *plan* depends on besides the lowered model; JSON-ready, part of the cache's key.
 
-        Raises:
-            EngineError: The runtime does not take the model; the message carries its own reason.
+        Versions, build settings and, where the engine is bound to it, GPU, driver and system.
         """
         ...
 
-    def load(self, engine: Path) -> LoadedEngine:
-        """Loads a built engine.
+    def numerics(self, plan: BuildPlan) -> Numerics:
+        """How answers of an engine of *plan* come about here."""
+        ...
+
+    def build(self, plan: BuildPlan, target: Path, advance: Advance) -> Mapping[str, Any]:
+        """Builds an engine of *plan* into the file *target*.
+
+        Args:
+            plan: What is built.
+            target: The file to write.
+            advance: Called with the number of steps done since the last call.
+
+        Returns:
+            Facts of the build, JSON-ready. Of every backend: ``nodes`` (how many), ``types`` (nodes by type
+            of their results: ``FLOAT``, ``FLOAT16``, ``BFLOAT16``, …, and ``quantized``), ``computes`` (by
+            name of each Conv, ConvTranspose, MatMul and Gemm the precision that it computes in, a value of
+            `Precision`), ``engine_bytes`` (size of the file) and, where there are any, ``notes`` (sentences).
+            Where it is known: ``memory_bytes`` (device memory of one context). Backends may add their own.
+
+        Raises:
+            EngineError: The runtime does not take the model; the message carries its own reason.
+            BackendError: This machine cannot build.
+        """
+        ...
+
+    def load(self, engine: Path, plan: BuildPlan | None) -> LoadedEngine:
+        """Loads an engine.
+
+        Args:
+            engine: The file.
+            plan: What it was built from; None for a file that was built elsewhere.
 
         Raises:
             EngineError: The file cannot be loaded here.
+            BackendError: This machine cannot run engines.
         """
         ...
 

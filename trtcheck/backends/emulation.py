@@ -1,4 +1,4 @@
-"""FP16 and BF16 on a processor without them: any lowered graph, rounded after every node as hardware rounds.
+"""FP16, BF16 and TF32 on a processor without them: any lowered graph, rounded as hardware rounds.
 
 ONNX Runtime's CPU provider computes FP16 graphs in FP32 and rounds only where it must, so a product of
 160 000 comes back finite. Here every narrow tensor is held as FP32, and a pair of casts (to the narrow type
@@ -7,7 +7,7 @@ it rounds to nearest even, with infinities, subnormals and NaN, as numpy and ml_
 (tests/test_emulation_rounding.py).
 
 A node's inside is computed in FP32 and rounded once, which is what ONNX Runtime's GPU kernels do; TensorRT
-may keep the inside of a fused group wider.
+may keep the inside of a fused group wider. TF32 is rounded before a node instead, see `trtcheck.backends.tf32`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from trtcheck.backends.graph_types import (
     is_quantized,
     name_of,
     typed,
-    walk,
+    unused_suffix,
 )
+from trtcheck.backends.products import multiplies_fp32
+from trtcheck.backends.tf32 import round_factors
 from trtcheck.errors import EngineError
 
 # An operator that reads the bits of a narrow value: the FP32 value that stands for it has other bits.
@@ -44,7 +46,17 @@ def needs_emulation(model: onnx.ModelProto) -> bool:
     return is_narrow(model) or is_quantized(model)
 
 
-def emulate(model: onnx.ModelProto, ask: Ask | None = None) -> onnx.ModelProto:
+def is_emulated(model: onnx.ModelProto, *, tf32: bool) -> bool:
+    """Whether `emulate` is needed to compute *model* as hardware would; weights need not be loaded.
+
+    Args:
+        model: A lowered model.
+        tf32: Whether products of FP32 tensors read their inputs as TF32.
+    """
+    return needs_emulation(model) or (tf32 and multiplies_fp32(typed(model, check=False)))
+
+
+def emulate(model: onnx.ModelProto, ask: Ask | None = None, *, tf32: bool = False) -> onnx.ModelProto:
     """The FP32 graph that answers as *model* would on hardware with its narrow types.
 
     Inputs and outputs keep names and types, but for BF16, which ONNX Runtime cannot exchange with numpy: such
@@ -54,11 +66,12 @@ def emulate(model: onnx.ModelProto, ask: Ask | None = None) -> onnx.ModelProto:
     Args:
         model: A lowered model, whoever made it, with its weights loaded. It is not changed.
         ask: As of `trtcheck.backends.graph_types.typed`.
+        tf32: Whether products of FP32 tensors read their inputs as TF32.
 
     Raises:
         EngineError: A type is unknown or contradictory, or an operator cannot be emulated.
     """
-    return transform(model, ask).model
+    return transform(model, ask, tf32=tf32).model
 
 
 @dataclass(frozen=True)
@@ -78,30 +91,18 @@ class Emulation:
     suffix: str
 
 
-def transform(model: onnx.ModelProto, ask: Ask | None = None) -> Emulation:
+def transform(model: onnx.ModelProto, ask: Ask | None = None, *, tf32: bool = False) -> Emulation:
     """As `emulate`, with the names that a diagnosis needs."""
     source = typed(model, ask)
+    if tf32:
+        round_factors(source)
     result = onnx.ModelProto()
     result.CopyFrom(source)
     # Before version 4 every weight had to be listed as an input, and could be fed.
     result.ir_version = max(result.ir_version, 4)
-    work = _Emulator(_unused_suffix(source))
+    work = _Emulator(unused_suffix(source, "__emulated"))
     work.main_graph(result.graph)
     return Emulation(result, source, work.exact, work.suffix)
-
-
-def _unused_suffix(model: onnx.ModelProto) -> str:
-    names = [
-        name
-        for graph in walk(model.graph)
-        for part in (graph.node, graph.input, graph.initializer, graph.output)
-        for item in part
-        for name in (item.name, *getattr(item, "output", ()))
-    ]
-    suffix = "__emulated"
-    while any(suffix in name for name in names):
-        suffix += "_"
-    return suffix
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
 
 import onnx
 import onnx.shape_inference
@@ -57,6 +56,20 @@ def walk(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     for node in graph.node:
         for inner in subgraphs(node):
             yield from walk(inner)
+
+
+def unused_suffix(model: onnx.ModelProto, stem: str) -> str:
+    """A suffix that begins with *stem* and that no name of *model* contains."""
+    names = [
+        name
+        for graph in walk(model.graph)
+        for part in (graph.node, graph.input, graph.initializer, graph.output)
+        for item in part
+        for name in (item.name, *getattr(item, "output", ()))
+    ]
+    while any(stem in name for name in names):
+        stem += "_"
+    return stem
 
 
 def name_of(node: onnx.NodeProto) -> str:
@@ -276,39 +289,3 @@ def narrow_border(model: onnx.ModelProto) -> list[str]:
     names = dict.fromkeys(value.name for value in (*model.graph.input, *model.graph.output))
     weights = {weight.name for weight in model.graph.initializer}
     return [n for n in names if types.element(n) == TensorProto.BFLOAT16 and n not in weights]
-
-
-_MULTIPLIES = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_PASSES_ON = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-
-
-def facts(model: onnx.ModelProto) -> dict[str, Any]:
-    """What a typed *model* is made of, JSON-ready; see `OnnxRuntimeCpu.build`."""
-    counts: dict[str, int] = {}
-    products: dict[str, int] = {}
-    quantized = 0
-    for graph in walk(model.graph):
-        types = Types(graph)
-        makers = {name: node for node in graph.node for name in node.output}
-        for node in graph.node:
-            for element in {types.element(name) for name in node.output if name} - {TensorProto.UNDEFINED}:
-                counts[_label(element)] = counts.get(_label(element), 0) + 1
-            if node.op_type in _MULTIPLIES and node.output:
-                label = _label(types.element(node.output[0]))
-                products[label] = products.get(label, 0) + 1
-            quantized += node.op_type in _MULTIPLIES and all(
-                _is_dequantized(name, makers) for name in node.input[:2]
-            )
-    nodes = sum(len(graph.node) for graph in walk(model.graph))
-    return {
-        "nodes": nodes,
-        "types": {**dict(sorted(counts.items())), "quantized": quantized},
-        "products": dict(sorted(products.items())),
-    }
-
-
-def _is_dequantized(name: str, makers: dict[str, onnx.NodeProto]) -> bool:
-    node = makers.get(name)
-    while node is not None and node.op_type in _PASSES_ON:
-        node = makers.get(node.input[0])
-    return node is not None and node.op_type == "DequantizeLinear"

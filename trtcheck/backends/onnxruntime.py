@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
@@ -14,23 +15,34 @@ import onnx
 
 from trtcheck import model as models
 from trtcheck.backends.base import BackendInfo
-from trtcheck.backends.emulation import emulate, needs_emulation
-from trtcheck.backends.graph_types import ELEMENTS, facts, narrow_border, typed
+from trtcheck.backends.emulation import emulate, is_emulated
+from trtcheck.backends.graph_types import ELEMENTS, narrow_border, typed
 from trtcheck.backends.overflow import first_overflow
+from trtcheck.backends.products import facts
 from trtcheck.case import Numerics
 from trtcheck.environment import processor, usable_cores
 from trtcheck.errors import BackendError, EngineError
 
 if TYPE_CHECKING:
+    from trtcheck.backends.base import BuildPlan
     from trtcheck.model import Signature, Tensor
+    from trtcheck.progress import Advance
 
 PROVIDERS = ("CPUExecutionProvider",)
+
+_BUILD_VERSION = 3
+"""Counts changes of how engines are built, so that older ones in the cache are not taken."""
 
 _FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16))
 _LOG_ERROR = 3
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The package onnxruntime.
+
+    Raises:
+        BackendError: It is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -40,7 +52,7 @@ def _library() -> Any:
     return onnxruntime
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
+def runtime_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises: a dozen classes without a base of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -55,12 +67,12 @@ def session_options(threads: int, *, candidate: bool = True) -> Any:
         threads: Threads inside an operator; 0 takes every core that this process may use.
         candidate: Whether the session runs an engine (Q/DQ executed as written), not the reference.
     """
-    options = _library().SessionOptions()
+    options = library().SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERROR
     options.use_deterministic_compute = True
-    options.graph_optimization_level = _library().GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.graph_optimization_level = library().GraphOptimizationLevel.ORT_ENABLE_ALL
     # Waiting threads would burn the cores that the other session, decoding and other workers need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if candidate:
@@ -69,21 +81,57 @@ def session_options(threads: int, *, candidate: bool = True) -> Any:
     return options
 
 
-def _open(source: str | bytes, where: str | Path | None, options: Any) -> Any:
+def open_session(
+    source: str | bytes,
+    where: str | Path | None,
+    options: Any,
+    providers: Sequence[str | tuple[str, Mapping[str, Any]]] = PROVIDERS,
+) -> Any:
+    """An inference session of ONNX Runtime.
+
+    Args:
+        source: Path of the model, or the model itself, serialized.
+        where: The file that a message names.
+        options: Session options, see `session_options`.
+        providers: Execution providers, alone or with their options, the preferred ones first.
+
+    Raises:
+        BackendError: ONNX Runtime is not installed.
+        EngineError: ONNX Runtime does not take the model.
+    """
     try:
-        return _library().InferenceSession(source, options, providers=list(PROVIDERS))
-    except _runtime_errors() as error:
+        return library().InferenceSession(source, options, providers=list(providers))
+    except runtime_errors() as error:
         raise EngineError("ONNX Runtime does not take the model", where=where, found=error) from error
 
 
-def _run(session: Any, names: list[str], feeds: Mapping[str, np.ndarray], where: Path | None) -> list[Any]:
+def run_session(
+    session: Any, names: Sequence[str], feeds: Mapping[str, np.ndarray], where: Path | None
+) -> list[Any]:
+    """The outputs *names* of *session* for *feeds*.
+
+    Raises:
+        EngineError: ONNX Runtime failed.
+    """
+    with failing_on_a_batch(where):
+        return list(session.run(list(names), dict(feeds)))
+
+
+@contextmanager
+def failing_on_a_batch(where: Path | None) -> Iterator[None]:
+    """Turns what ONNX Runtime raises while it runs into an `EngineError`."""
     try:
-        return list(session.run(names, dict(feeds)))
-    except _runtime_errors() as error:
+        yield
+    except runtime_errors() as error:
         raise EngineError("ONNX Runtime failed on a batch", where=where, found=error) from error
 
 
-def _serialized(model: onnx.ModelProto, where: Path | None) -> bytes:
+def serialized(model: onnx.ModelProto, where: Path | None) -> bytes:
+    """The bytes of *model*, its weights inside.
+
+    Raises:
+        EngineError: It is larger than one ONNX file may be.
+    """
     from google.protobuf.message import EncodeError
 
     try:
@@ -102,9 +150,9 @@ def element_types(model: onnx.ModelProto, names: Collection[str]) -> dict[str, i
     present = {value.name for value in probe.graph.output}
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
     options = session_options(1)
-    options.graph_optimization_level = _library().GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = library().GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = _open(_serialized(probe, None), None, options)
+        session = open_session(serialized(probe, None), None, options)
     except EngineError:
         # The caller names the node that it could not type; a model that cannot be typed cannot be run either.
         return {}
@@ -120,14 +168,24 @@ def run_once(
         EngineError: ONNX Runtime does not take the model or the batch.
     """
     signature = models.signature_of(model, Path("model"))
-    session = _open(_serialized(model, None), None, session_options(threads))
+    session = open_session(serialized(model, None), None, session_options(threads))
     names = [output.name for output in signature.outputs]
-    return dict(zip(names, _run(session, names, _fitted(feeds, signature, None), None), strict=True))
+    return dict(zip(names, run_session(session, names, fitted(feeds, signature, None), None), strict=True))
 
 
-def _fitted(
+def fitted(
     feeds: Mapping[str, np.ndarray], signature: Signature, where: Path | None
 ) -> dict[str, np.ndarray]:
+    """*feeds* in the order and the types of *signature*'s inputs; floats of another width are cast.
+
+    Args:
+        feeds: One batch, by input name.
+        signature: The engine's.
+        where: The file that a message names.
+
+    Raises:
+        EngineError: Names, types or shapes do not fit.
+    """
     wanted = [tensor.name for tensor in signature.inputs]
     if set(wanted) != set(feeds):
         raise EngineError(
@@ -168,7 +226,7 @@ class OrtSession:
 
     def __init__(self, path: Path, options: Any) -> None:
         self.path = path
-        self._session: Any = _open(str(path), path, options)
+        self._session: Any = open_session(str(path), path, options)
         for value in (*self._session.get_inputs(), *self._session.get_outputs()):
             if not value.type.startswith("tensor("):
                 raise EngineError(
@@ -197,7 +255,7 @@ class OrtSession:
         if self._session is None:
             raise EngineError("the engine is closed", where=self.path)
         names = [output.name for output in self._signature.outputs]
-        answers = _run(self._session, names, _fitted(feeds, self._signature, self.path), self.path)
+        answers = run_session(self._session, names, fitted(feeds, self._signature, self.path), self.path)
         return dict(zip(names, answers, strict=True))
 
     def close(self) -> None:
@@ -239,7 +297,7 @@ class OnnxRuntimeCpu:
         self._threads = threads or usable_cores()
         self._info = BackendInfo(
             name="onnxruntime-cpu",
-            version=str(_library().__version__),
+            version=str(library().__version__),
             device=f"{processor()}, {os.cpu_count()} cores",
             reason=reason,
         )
@@ -250,46 +308,60 @@ class OnnxRuntimeCpu:
         return self._info
 
     @property
-    def build_version(self) -> int:
-        """Counts changes of how engines are built, so that older ones in the cache are not taken."""
-        return 2
+    def suffix(self) -> str:
+        """Suffix of the engines' files: they are ONNX models."""
+        return ".onnx"
 
-    def numerics(self, lowered: Path) -> Numerics:
-        """Native where the *lowered* model is FP32 throughout, else emulated."""
-        narrow = needs_emulation(models.load(lowered, weights=False))
-        return Numerics.EMULATED if narrow else Numerics.NATIVE
+    @property
+    def cannot_run(self) -> str | None:
+        """None: where ONNX Runtime is installed, its CPU provider runs."""
+        return None
 
-    def build(self, lowered: Path, target: Path) -> dict[str, Any]:
+    def identity(self, plan: BuildPlan) -> dict[str, Any]:
+        """What an engine of *plan* depends on besides the lowered model; the same on every machine."""
+        return {"version": self._info.version, "build_version": _BUILD_VERSION, "tf32": plan.tf32}
+
+    def numerics(self, plan: BuildPlan) -> Numerics:
+        """Native where the lowered model computes in FP32 throughout, else emulated."""
+        emulated = is_emulated(models.load(plan.lowered, weights=False), tf32=plan.tf32)
+        return Numerics.EMULATED if emulated else Numerics.NATIVE
+
+    def build(self, plan: BuildPlan, target: Path, advance: Advance = lambda _count: None) -> dict[str, Any]:
         """Writes the graph that ONNX Runtime is to run into *target*, with its weights inside.
 
         Args:
-            lowered: The lowered model.
+            plan: What is built; of its settings only ``tf32`` says anything to a CPU.
             target: The engine's file; written only if ONNX Runtime takes it.
+            advance: Not called, for there is nothing to wait for.
 
         Returns:
-            ``nodes``, ``types`` (nodes by the types of their outputs, and ``quantized``: convolutions and
-            products of dequantized values) and ``products`` (convolutions and products alone, by type) of the
-            lowered model, ``engine_bytes`` and ``notes``.
+            ``nodes``, ``types``, ``products`` and ``computes`` of the lowered model (see
+            `trtcheck.backends.products.facts`), ``engine_bytes`` and ``notes``.
 
         Raises:
             EngineError: ONNX Runtime does not take the model, or it cannot be emulated.
         """
-        model = models.load(lowered)
-        narrow = needs_emulation(model)
+        where = plan.lowered
+        model = models.load(where)
         try:
-            engine = emulate(model, element_types) if narrow else model
-            content = facts(typed(model, element_types, check=narrow))
+            emulated = is_emulated(model, tf32=plan.tf32)
+            engine = emulate(model, element_types, tf32=plan.tf32) if emulated else model
+            content = facts(typed(model, element_types, check=emulated), tf32=plan.tf32)
         except EngineError as error:
-            raise EngineError(str(error), where=lowered) from error
-        data = _serialized(engine, lowered)
-        _open(data, lowered, session_options(self._threads))
+            raise EngineError(str(error), where=where) from error
+        data = serialized(engine, where)
+        open_session(data, where, session_options(self._threads))
         target.write_bytes(data)
         border = narrow_border(model)
         notes = [f"BF16 inputs and outputs pass the border as FP32: {', '.join(border)}"] if border else []
         return {**content, "engine_bytes": len(data), "notes": notes}
 
-    def load(self, engine: Path) -> OrtSession:
-        """Loads a built engine.
+    def load(self, engine: Path, plan: BuildPlan | None = None) -> OrtSession:  # noqa: ARG002
+        """Loads an engine.
+
+        Args:
+            engine: The file.
+            plan: Not needed: whatever is emulated is part of the file.
 
         Raises:
             EngineError: The file cannot be loaded here.

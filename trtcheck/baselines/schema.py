@@ -81,10 +81,13 @@ def of_evaluation(evaluation: Evaluation) -> Baseline:
 
 
 def environment_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a run was made: backend, numerics and, for the reader, the libraries."""
+    """Where a run was made: backend, numerics, GPU where there is one and, for the reader, the libraries."""
+    backend = record["environment"]["backend"]
+    on_device = {} if backend["name"] == "onnxruntime-cpu" else {"device": backend["device"]}
     return {
-        "backend": record["environment"]["backend"]["name"],
+        "backend": backend["name"],
         "numerics": record["numerics"],
+        **on_device,
         "packages": record["environment"]["packages"],
     }
 

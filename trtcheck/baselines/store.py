@@ -39,7 +39,7 @@ class Approved:
 def path_of(root: Path, evaluation: Evaluation) -> Path:
     """``<root>/<model>/<engine>/<environment>.json``."""
     record = evaluation.record
-    environment = accuracy_environment(record["environment"]["backend"]["name"], Numerics(record["numerics"]))
+    environment = accuracy_environment(record["environment"]["backend"], Numerics(record["numerics"]))
     return root / slug(evaluation.model) / slug(evaluation.engine) / f"{environment}.json"
 
 
@@ -74,7 +74,7 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
         BaselineError: What changed makes a comparison impossible.
     """
     place = schema.environment_of(evaluation.record)
-    for name in ("backend", "numerics"):
+    for name in [name for name in place if name != "packages"]:
         then = baseline.environment.get(name)
         if then != place[name]:
             raise BaselineError(

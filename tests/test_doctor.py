@@ -1,0 +1,511 @@
+"""The doctor: what it lists, which conflicts it sees, and that its self-test can fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from trtcheck import cli
+from trtcheck.backends.base import BackendInfo
+from trtcheck.case import Numerics, Precision
+from trtcheck.doctor import machine, net, packages, self_test, text, trial
+from trtcheck.doctor.diagnosis import Diagnosis
+from trtcheck.doctor.findings import Finding, Status
+from trtcheck.errors import BackendError, EngineError
+
+NARROW = [Precision.TF32, Precision.FP16, Precision.BF16, Precision.INT8]
+FLOATS = [Precision.TF32, Precision.FP16, Precision.BF16]
+
+
+# The net and its answers
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_the_oracle_agrees_with_onnx_reference(precision: Precision) -> None:
+    small = net.net(precision)
+    [scores] = ReferenceEvaluator(small.model()).run(None, {net.INPUT: small.images.astype(np.float32)})
+    assert scores.shape == (12, 10)
+    assert np.abs(scores - small.answers()).max() < 5e-5
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"), [(Precision.FP16, np.float16), (Precision.BF16, ml_dtypes.bfloat16)]
+)
+def test_the_oracle_rounds_weights_as_the_type_does(precision: Precision, kind: Any) -> None:
+    small = net.net(precision)
+    rounded = net.Net(
+        precision, small.conv.astype(kind).astype(float), small.conv_bias,
+        small.dense.astype(kind).astype(float), small.dense_bias, small.images,
+    )  # fmt: skip
+    assert np.array_equal(small.answers(weights=True), rounded.answers())
+    assert np.abs(small.answers(weights=True) - small.answers()).max() > 3e-3
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_the_net_is_the_same_in_fp32_as_in_the_oracle(precision: Precision) -> None:
+    small = net.net(precision)
+    for values in (small.conv, small.conv_bias, small.dense, small.dense_bias, small.images):
+        assert np.array_equal(values.astype(np.float32).astype(float), values)
+
+
+@pytest.mark.parametrize(("precision", "share"), [
+    (Precision.FP32, 1e-5), (Precision.TF32, 9e-3), (Precision.FP16, 9e-3), (Precision.BF16, 7e-2),
+    (Precision.INT8, 5e-2),
+])  # fmt: skip
+def test_what_is_allowed_is_a_small_share_of_the_answers(precision: Precision, share: float) -> None:
+    small = net.net(precision)
+    assert share / 2 < small.allowed() / np.abs(small.answers()).max() < share
+
+
+# Verdicts on answers
+
+
+def judged(precision: Precision, answers: np.ndarray, numerics: Numerics = Numerics.EMULATED) -> Finding:
+    batches = [{net.OUTPUT: part} for part in np.split(answers, np.cumsum(net.BATCHES)[:-1])]
+    blank = Finding("fake", precision.value, Status.OK)
+    return self_test.judge(blank, net.net(precision), batches, numerics)
+
+
+@pytest.mark.parametrize("numerics", [Numerics.NATIVE, Numerics.EMULATED])
+@pytest.mark.parametrize("precision", Precision)
+def test_answers_that_are_rounded_as_asked_are_right(precision: Precision, numerics: Numerics) -> None:
+    finding = judged(precision, net.net(precision).answers(weights=True, values=True), numerics)
+    assert finding.verdict == f"ok ({numerics.value})"
+    assert not finding.bad
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16, Precision.INT8])
+@pytest.mark.parametrize("numerics", [Numerics.NATIVE, Numerics.EMULATED])
+def test_fp32_answers_under_another_name_are_wrong(precision: Precision, numerics: Numerics) -> None:
+    finding = judged(precision, net.net(precision).answers().astype(np.float32), numerics)
+    assert finding.status is Status.WRONG
+    assert finding.reason.startswith(
+        f"closer to FP32 than {precision} can be: 0 % of the rounding of its weights"
+    )
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_an_emulation_that_rounds_weights_alone_is_wrong(precision: Precision) -> None:
+    answers = net.net(precision).answers(weights=True)
+    assert judged(precision, answers, Numerics.NATIVE).status is Status.OK
+    finding = judged(precision, answers, Numerics.EMULATED)
+    assert finding.status is Status.WRONG
+    assert "0 % of the rounding between its nodes" in finding.reason
+
+
+def test_tf32_may_be_computed_in_fp32_natively_which_is_said_and_not_where_it_is_emulated() -> None:
+    answers = net.net(Precision.TF32).answers()
+    native = judged(Precision.TF32, answers, Numerics.NATIVE)
+    assert native.verdict == "ok (native): computed in FP32, which TF32 permits"
+    assert judged(Precision.TF32, answers, Numerics.EMULATED).status is Status.WRONG
+
+
+def test_fp32_that_was_computed_with_tf32_is_wrong() -> None:
+    small = net.net(Precision.FP32)
+    as_tf32 = net.Net(
+        Precision.TF32, small.conv, small.conv_bias, small.dense, small.dense_bias, small.images
+    )
+    finding = judged(Precision.FP32, as_tf32.answers(weights=True, values=True), Numerics.NATIVE)
+    assert finding.verdict == "WRONG: largest error 0.0073, allowed 0.00012"
+    assert finding.bad
+
+
+def _without_bias(small: net.Net) -> np.ndarray:
+    return small.answers() - small.dense_bias
+
+
+def _without_border(small: net.Net) -> np.ndarray:
+    inner = small.images.copy()
+    inner[:, :, 0] = 0
+    return net.Net(
+        small.precision, small.conv, small.conv_bias, small.dense, small.dense_bias, inner
+    ).answers()
+
+
+def _images_swapped(small: net.Net) -> np.ndarray:
+    answers = small.answers()
+    answers[[4, 5]] = answers[[5, 4]]
+    return answers
+
+
+def _transposed(small: net.Net) -> np.ndarray:
+    dense = small.dense.reshape(10, 8, 4, 4).transpose(0, 1, 3, 2).reshape(10, 128)
+    return net.Net(
+        small.precision, small.conv, small.conv_bias, dense, small.dense_bias, small.images
+    ).answers()
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8])
+@pytest.mark.parametrize("change", [_without_bias, _without_border, _images_swapped, _transposed])
+def test_wrong_answers_are_wrong(precision: Precision, change: Callable[[net.Net], np.ndarray]) -> None:
+    finding = judged(precision, change(net.net(precision)))
+    assert finding.status is Status.WRONG
+    assert "largest error" in finding.reason
+
+
+def test_nan_is_wrong_and_no_figure_of_json() -> None:
+    answers = net.net(Precision.FP16).answers()
+    answers[3, 3] = np.nan
+    finding = judged(Precision.FP16, answers)
+    assert finding.status is Status.WRONG
+    assert finding.error is None
+
+
+@pytest.mark.parametrize("batches", [
+    [], [{net.OUTPUT: np.zeros((1, 10))}], [{"other": np.zeros((n, 10))} for n in net.BATCHES],
+    [{net.OUTPUT: np.zeros((n, 5))} for n in net.BATCHES],
+])  # fmt: skip
+def test_missing_or_misshapen_answers_are_wrong(batches: Sequence[Mapping[str, np.ndarray]]) -> None:
+    blank = Finding("fake", "fp32", Status.OK)
+    finding = self_test.judge(blank, net.net(Precision.FP32), batches, Numerics.NATIVE)
+    assert finding.status is Status.WRONG
+
+
+# Backends that do not do what they should
+
+
+class FakeBackend:
+    """A backend that answers with the oracle's numbers, or fails where it is told to."""
+
+    suffix = ".engine"
+    info = BackendInfo("fake", "1.0", "nothing", "a test")
+
+    def __init__(
+        self, cannot_run: str | None = None, computes: str | None = None, **fails: Exception
+    ) -> None:
+        self.cannot_run, self.computes, self.fails = cannot_run, computes, fails
+
+    def _may(self, step: str) -> None:
+        if step in self.fails:
+            raise self.fails[step]
+
+    def build(self, plan: Any, target: Path, advance: Any) -> dict[str, Any]:
+        self._may("build")
+        target.write_bytes(b"engine")
+        return {"computes": dict.fromkeys(net.PRODUCTS, self.computes or plan.precision.value)}
+
+    def load(self, engine: Path, plan: Any) -> FakeBackend:
+        self._may("load")
+        self.asked = net.net(plan.precision)
+        self.answers = iter(
+            np.split(self.asked.answers(weights=True, values=True), np.cumsum(net.BATCHES)[:-1])
+        )
+        return self
+
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self._may("infer")
+        return {net.OUTPUT: next(self.answers)}
+
+    def close(self) -> None:
+        self.asked = None
+
+    def numerics(self, plan: Any) -> Numerics:
+        return Numerics.NATIVE
+
+
+def examined(fake: FakeBackend, folder: Path, name: str = "tensorrt", precision: str = "fp16") -> Finding:
+    finding = self_test.examine(fake, name, Precision(precision), folder)  # type: ignore[arg-type]
+    assert (finding.backend, finding.precision, finding.library) == (name, precision, "1.0")
+    return finding
+
+
+def test_a_fake_backend_that_works_is_right(tmp_path: Path) -> None:
+    fake = FakeBackend()
+    assert examined(fake, tmp_path).verdict == "ok (native)"
+    assert fake.asked is None
+
+
+@pytest.mark.parametrize("step", ["load", "infer"])
+def test_a_fake_backend_that_claims_to_run_and_fails_is_bad(tmp_path: Path, step: str) -> None:
+    finding = examined(FakeBackend(**{step: EngineError("no memory", found="0 MB")}), tmp_path)
+    assert finding.verdict == "FAILED: cannot be run: no memory; found: 0 MB"
+    assert finding.bad
+
+
+def test_a_fake_backend_that_cannot_run_has_to_build_all_the_same(tmp_path: Path) -> None:
+    finding = examined(FakeBackend(cannot_run="there is no GPU"), tmp_path)
+    assert finding.verdict == "builds, cannot run: there is no GPU"
+    assert not finding.bad
+    refused = FakeBackend(cannot_run="there is no GPU", build=EngineError("node 3 is unknown"))
+    finding = examined(refused, tmp_path)
+    assert finding.verdict == "FAILED: cannot be built: node 3 is unknown"
+    assert finding.bad
+
+
+def test_a_fake_backend_that_cannot_build_here_is_refused_but_for_one_that_needs_no_gpu(
+    tmp_path: Path,
+) -> None:
+    fake = FakeBackend(cannot_run="there is no GPU", build=BackendError("building needs a GPU"))
+    finding = examined(fake, tmp_path)
+    assert (finding.verdict, finding.bad) == ("refused: building needs a GPU", False)
+    finding = examined(fake, tmp_path, "tensorrt-rtx")
+    assert (finding.verdict, finding.bad) == ("FAILED: cannot be built: building needs a GPU", True)
+    claims = FakeBackend(build=BackendError("building needs a GPU"))
+    assert examined(claims, tmp_path).bad
+
+
+def test_a_fake_backend_that_builds_another_precision_is_wrong(tmp_path: Path) -> None:
+    finding = examined(FakeBackend(cannot_run="there is no GPU", computes="fp32"), tmp_path)
+    assert finding.verdict == "WRONG: asked for fp16, built conv as fp32, dense as fp32"
+    assert finding.bad
+
+
+SITE = """
+import os, signal
+from trtcheck import backends
+
+opened = backends.open_backend
+
+class Fake:
+    def __init__(self, real):
+        self.real = real
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def build(self, plan, target, advance):
+        if plan.precision == "int8":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        facts = self.real.build(plan, target, advance)
+        if plan.precision == "fp16":
+            target.write_bytes(plan.lowered.with_name("fp16.source.onnx").read_bytes())
+        return facts
+
+backends.open_backend = lambda name, **options: Fake(opened(name, **options))
+"""
+
+
+@pytest.fixture
+def fake_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets child processes open fakes that answer FP16 with FP32 and crash at INT8."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SITE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[str, Any]:
+    """What the doctor writes as JSON."""
+    assert cli.main(["doctor", "--json", "-", *arguments]) == status
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.usefixtures("fake_backends")
+def test_a_crash_of_a_fake_backend_is_one_line_and_the_exit_status_is_1(capsys: Any) -> None:
+    found = document(capsys, "--backend", "onnxruntime-cpu", status=1)
+    verdicts = {f["precision"]: f["status"] for f in found["self_test"]}
+    assert verdicts == {"fp32": "ok", "tf32": "ok", "fp16": "WRONG", "bf16": "ok", "int8": "crashed"}
+    assert found["self_test"][-1]["reason"].startswith("ended by signal SIGSEGV")
+    wrong, crashed = found["problems"]
+    assert wrong.startswith("onnxruntime-cpu fp16 WRONG: closer to FP32 than fp16 can be: 0 %")
+    assert crashed.startswith("onnxruntime-cpu int8 crashed: ended by signal SIGSEGV")
+
+
+def test_a_backend_that_cannot_be_opened_at_all_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "onnxruntime"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise OSError('libcudnn.so.9: cannot open shared object file')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    [finding] = trial.examine(["onnxruntime-cpu"], lambda _name: None)
+    assert finding.precision is None
+    assert finding.status is Status.CRASHED
+    assert "libcudnn.so.9: cannot open shared object file" in finding.reason
+    assert "libcudnn.so.9" in machine.describe()["onnxruntime"]["fault"]
+
+
+def test_a_backend_whose_package_is_broken_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "onnxruntime"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('DLL load failed')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    [finding] = trial.examine(["onnxruntime-cpu"], lambda _name: None)
+    assert finding.bad
+    assert "DLL load failed" in finding.reason
+
+
+# This machine
+
+
+@pytest.fixture(scope="module")
+def whole(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The doctor's whole document of this machine, GPUs hidden."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        folder = request.getfixturevalue("tmp_path_factory").mktemp("doctor")
+        assert cli.main(["doctor", "--json", str(folder / "doctor.json"), "--cache", str(folder)]) == 0
+    found: dict[str, Any] = json.loads((folder / "doctor.json").read_text(encoding="utf-8"))
+    return found
+
+
+def verdicts(found: Mapping[str, Any], backend: str) -> dict[str, str]:
+    return {
+        f["precision"]: Finding.from_record(f).verdict for f in found["self_test"] if f["backend"] == backend
+    }
+
+
+def test_the_cpu_is_right_at_every_precision(whole: dict[str, Any]) -> None:
+    expected = dict.fromkeys(map(str, NARROW), "ok (emulated)")
+    assert verdicts(whole, "onnxruntime-cpu") == {"fp32": "ok (native)", **expected}
+    for finding in whole["self_test"]:
+        if finding["backend"] == "onnxruntime-cpu":
+            assert 0 < finding["error"] < finding["allowed"]
+
+
+def test_tensorrt_rtx_builds_every_precision_and_says_why_it_cannot_run(whole: dict[str, Any]) -> None:
+    found = verdicts(whole, "tensorrt-rtx")
+    assert list(found) == ["fp32", "tf32", "fp16", "bf16", "int8"]
+    for verdict in found.values():
+        assert verdict.startswith("builds, cannot run: ")
+        assert "driver" in verdict or "GPU" in verdict
+
+
+def test_the_document_is_complete(whole: dict[str, Any]) -> None:
+    assert whole["schema_version"] == 1
+    assert list(whole["packages"]) and set(whole["packages"]) == set(packages.GROUPS)
+    assert whole["packages"]["TensorRT for RTX"]["tensorrt-rtx-cu13"]
+    assert whole["packages"]["ONNX Runtime"]["onnxruntime"]
+    assert "CPUExecutionProvider" in whole["machine"]["onnxruntime"]["providers"]
+    assert whole["machine"]["gpus"] == []
+    assert whole["machine"]["no_gpu"]
+    assert {f["backend"] for f in whole["self_test"]} == set(trial.BACKENDS)
+    assert whole["cache"]["fault"] is None
+    assert whole["conflicts"] == whole["problems"] == []
+
+
+def test_the_text_can_be_pasted_into_an_issue(whole: dict[str, Any]) -> None:
+    lines = text.render(whole).splitlines()
+    assert (lines[0], lines[-1], lines[-2]) == ("```text", "```", "no problems found")
+    assert "\x1b" not in "".join(lines)
+    assert max(map(len, lines)) <= 100
+    assert "    int8             ok (emulated); largest error 2.2e-01, allowed 5.1e-01" in lines
+    assert any(line.startswith("TensorRT for RTX     tensorrt-rtx-cu13 1.") for line in lines)
+
+
+def test_a_machine_with_a_gpu_is_described(whole: dict[str, Any]) -> None:
+    gpu = {"name": "NVIDIA H100 80GB HBM3", "compute_capability": "9.0", "memory_gib": 79.2}
+    found = whole | {
+        "machine": whole["machine"] | {"gpus": [gpu], "no_gpu": None, "driver": "580.1", "cuda": "13.0"}
+    }
+    lines = text.render(found).splitlines()
+    assert "GPU 0                NVIDIA H100 80GB HBM3, compute capability 9.0, 79.2 GiB" in lines
+    assert "NVIDIA driver        580.1, supports CUDA 13.0 and older" in lines
+
+
+def test_the_home_folder_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    cache = machine.describe_cache(str(tmp_path / "cache"))
+    assert cache["folder"] == str(tmp_path / "cache")
+    crash = Finding("tensorrt", "fp16", Status.CRASHED, f"in {tmp_path}/lib/libnvinfer.so")
+    found = Diagnosis({"onnxruntime": {"fault": None}}, cache, {}, (), (crash,)).document()
+    assert found["cache"]["folder"].replace("\\", "/") == "~/cache"
+    assert str(tmp_path) not in json.dumps(found)
+    assert found["self_test"][0]["reason"] == "in ~/lib/libnvinfer.so"
+
+
+def test_a_cache_that_cannot_be_written_is_a_problem(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").write_text("")
+    found = document(capsys, "--no-self-test", "--cache", str(tmp_path / "file" / "cache"), status=1)
+    [problem] = found["problems"]
+    assert "cannot be written: pytest --trt-cache=DIR" in problem
+    assert found["self_test"] is None
+
+
+def test_the_size_of_the_cache_is_told(tmp_path: Path) -> None:
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "one").write_bytes(bytes(1500))
+    (tmp_path / "two").write_bytes(bytes(500))
+    assert machine.describe_cache(str(tmp_path)) == {"folder": str(tmp_path), "bytes": 2000, "fault": None}
+    assert machine.describe_cache(str(tmp_path / "later"))["bytes"] == 0
+
+
+# Conflicts, between distributions that are folders made on the spot
+
+
+def distribution(
+    folder: Path, name: str, version: str, *, needs: Sequence[str] = (), holds: Sequence[str] = (),
+) -> None:  # fmt: skip
+    made = folder / f"{name}-{version}.dist-info"
+    made.mkdir()
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    (made / "METADATA").write_text("\n".join([*lines, *(f"Requires-Dist: {need}" for need in needs), ""]))
+    (made / "RECORD").write_text("".join(f"{module}/__init__.py,,\n" for module in holds))
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in front of Python's path."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+def found_conflicts() -> list[str]:
+    return packages.conflicts(packages.installed())
+
+
+def test_here_nothing_is_at_odds() -> None:
+    assert found_conflicts() == []
+
+
+def test_a_foreign_trtcheck_is_a_conflict(site: Path, capsys: Any) -> None:
+    distribution(site, "trtcheck", "0.9", holds=["trtcheck"])
+    assert cli.main(["doctor", "--no-self-test"]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "trtcheck pytest-trtcheck 0.1.0.dev0, trtcheck 0.9" in printed
+    assert "1 problem found: - the distribution 'trtcheck' 0.9 is another project" in printed
+    assert "pip uninstall trtcheck" in printed
+
+
+def test_two_onnxruntimes_overwrite_each_other(site: Path) -> None:
+    distribution(site, "onnxruntime_gpu", "1.27.0", holds=["onnxruntime"])
+    distribution(site, "onnxruntime_extensions", "0.13", holds=["onnxruntime_extensions"])
+    [found] = found_conflicts()
+    assert found.startswith("onnxruntime and onnxruntime-gpu hold the same module 'onnxruntime'")
+    assert "pip uninstall onnxruntime onnxruntime-gpu" in found
+
+
+def test_tensorrt_for_two_cudas_overwrites_itself(site: Path) -> None:
+    distribution(site, "tensorrt_cu12", "10.16.0", holds=["tensorrt"])
+    distribution(site, "tensorrt_cu13", "10.16.0", holds=["tensorrt"])
+    assert "tensorrt-cu12 and tensorrt-cu13 hold the same module 'tensorrt'" in found_conflicts()[0]
+
+
+def test_a_tensorrt_stub_without_its_libraries_is_incomplete(site: Path) -> None:
+    needs = ["tensorrt_cu13_libs==11.4.0", "tensorrt_cu13_bindings==11.4.0", 'numpy; extra == "numpy"']
+    distribution(site, "tensorrt_cu13", "11.4.0", needs=needs, holds=["tensorrt"])
+    distribution(site, "tensorrt_cu13_bindings", "11.3.0", holds=["tensorrt_bindings"])
+    missing, other = found_conflicts()
+    assert missing == (
+        "tensorrt-cu13 11.4.0 needs tensorrt-cu13-libs==11.4.0, which is not installed: "
+        "pip install --force-reinstall tensorrt-cu13"
+    )
+    assert "needs tensorrt-cu13-bindings==11.4.0, found 11.3.0" in other
+
+
+def test_versions_that_are_too_old_are_named_also_of_extras(site: Path) -> None:
+    distribution(site, "numpy", "1.20.0")
+    distribution(site, "onnxruntime", "1.10.0", holds=["onnxruntime"])
+    numpy, runtime = sorted(found_conflicts())
+    assert numpy == "numpy 1.20.0 is not supported: pip install 'numpy>=1.26'"
+    assert runtime == "onnxruntime 1.10.0 is not supported: pip install 'onnxruntime>=1.20'"
+
+
+def test_the_leavings_of_an_interrupted_pip_do_no_harm(site: Path) -> None:
+    (site / "~numpy-1.0.dist-info").mkdir()
+    made = site / "nameless-1.0.dist-info"
+    made.mkdir()
+    (made / "METADATA").write_text("Metadata-Version: 2.1\n")
+    distribution(site, "tensorrt", "10.16", needs=["not a requirement at all !!"])
+    assert found_conflicts() == []

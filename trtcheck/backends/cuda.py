@@ -1,0 +1,410 @@
+"""Streams, events, pinned memory and graphs of CUDA, for every backend that runs on a GPU.
+
+The driver's functions are used: they work with any version of the driver, and share the GPU's primary context
+with ONNX Runtime and TensorRT, which use the runtime's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, final
+
+import numpy as np
+
+from trtcheck.errors import BackendError
+from trtcheck.gpu import Gpu, bindings, checked, describe, find_gpu
+
+Layout = tuple[tuple[int, ...], np.dtype]
+"""Shape and type of an array."""
+
+_MIB = 2**20
+
+
+class Closing:
+    """Something that is closed at the end of a ``with`` block."""
+
+    def close(self) -> None:
+        """Releases it; a second time does nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@final
+class Device(Closing):
+    """One GPU, its primary context held until it is closed; whatever it made is closed with it.
+
+    Args:
+        index: Its number among those that are visible to this process.
+
+    Raises:
+        BackendError: There is no such GPU, or CUDA refuses.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        self.gpu: Gpu = find_gpu(index)
+        self._driver = bindings()
+        self._device = checked(f"open GPU {index}", self._driver.cuDeviceGet(index))
+        held = self._driver.cuDevicePrimaryCtxRetain(self._device)
+        self._context: Any = checked(f"take the context of GPU {index}", held)
+        self._open: dict[int, _Resource] = {}
+        self.activate()
+
+    def activate(self) -> None:
+        """Makes the GPU's context that of the calling thread.
+
+        Raises:
+            BackendError: The device is closed.
+        """
+        if self._context is None:
+            raise BackendError("the GPU is closed", where=self.gpu.name)
+        checked("make the GPU's context current", self._driver.cuCtxSetCurrent(self._context))
+
+    def call(self, attempt: str, function: str, *arguments: Any) -> Any:
+        """Calls one function of the driver in the GPU's context.
+
+        Args:
+            attempt: What is attempted, to follow "cannot".
+            function: Name of the driver's function.
+            *arguments: Its arguments.
+
+        Raises:
+            BackendError: It failed, or the device is closed.
+        """
+        self.activate()
+        return checked(attempt, getattr(self._driver, function)(*arguments))
+
+    def stream(self) -> Stream:
+        """A new stream that waits for no other."""
+        return Stream(self)
+
+    def event(self) -> Event:
+        """A new event that takes the time."""
+        return Event(self)
+
+    def buffer(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
+        """Memory for one array, on the GPU and pinned on the host.
+
+        Args:
+            shape: Its shape; a size of zero is allowed.
+            dtype: Its type, also one of ml_dtypes.
+
+        Raises:
+            BackendError: There is not enough memory; what was asked for and what was free is told.
+        """
+        return Buffer(self, shape, np.dtype(dtype))
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total memory of the GPU, in bytes."""
+        free, total = self.call("tell the free memory", "cuMemGetInfo")
+        return int(free), int(total)
+
+    def read(self, address: int, shape: tuple[int, ...], dtype: Any, stream: Stream) -> np.ndarray:
+        """A copy of an array on the GPU that somebody else holds, once all work on *stream* is done.
+
+        Args:
+            address: Where it lies.
+            shape: Its shape.
+            dtype: Its type.
+            stream: Where it is made.
+        """
+        array: np.ndarray = np.empty(shape, dtype)
+        if array.nbytes:
+            to = array.ctypes.data
+            self.call("copy from the GPU", "cuMemcpyDtoHAsync", to, address, array.nbytes, stream.handle)
+        stream.synchronize()
+        return array
+
+    def allocate(self, attempt: str, function: str, size: int, *flags: int) -> Any:
+        """Calls one of the driver's allocating functions.
+
+        Raises:
+            BackendError: There is not enough memory, or CUDA refuses.
+        """
+        self.activate()
+        status, value = getattr(self._driver, function)(size, *flags)
+        if status != self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            return checked(attempt, (status, value))
+        free, total = self.memory()
+        raise BackendError(
+            f"out of memory: CUDA cannot {attempt}",
+            where=self.gpu.name,
+            expected=f"{size / _MIB:,.1f} MiB",
+            found=f"{describe(status)}; {free / _MIB:,.1f} of {total / _MIB:,.1f} MiB of the GPU are free",
+            hint="a smaller batch, or an end to other programs on this GPU",
+        )
+
+    def adopt(self, resource: _Resource) -> None:
+        """Notes what is to be closed with the device."""
+        self._open[id(resource)] = resource
+
+    def forget(self, resource: _Resource) -> None:
+        """Drops what was closed."""
+        self._open.pop(id(resource), None)
+
+    def close(self) -> None:
+        """Closes whatever the device made, the youngest first, and gives the context back."""
+        if self._context is None:
+            return
+        for resource in reversed(list(self._open.values())):
+            resource.close()
+        self._context = None
+        checked("give the GPU's context back", self._driver.cuDevicePrimaryCtxRelease(self._device))
+
+
+class _Resource(Closing):
+    """Something of the driver's that is released once, however often it is closed."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._closed = False
+        device.adopt(self)
+
+    def _free(self) -> None:
+        raise NotImplementedError
+
+    def _usable(self) -> Device:
+        if self._closed:
+            raise BackendError(f"the {type(self).__name__.lower()} is closed", where=self.device.gpu.name)
+        return self.device
+
+    def close(self) -> None:
+        """Releases it; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self.device.forget(self)
+        self._free()
+
+
+@final
+class Stream(_Resource):
+    """A queue of work on the GPU; made by `Device.stream`."""
+
+    def __init__(self, device: Device) -> None:
+        self._stream = device.call(
+            "make a stream", "cuStreamCreate", int(bindings().CUstream_flags.CU_STREAM_NON_BLOCKING)
+        )
+        super().__init__(device)
+
+    @property
+    def handle(self) -> int:
+        """Its address, as ONNX Runtime and TensorRT take it."""
+        self._usable()
+        return int(self._stream)
+
+    def synchronize(self) -> None:
+        """Waits until all its work is done.
+
+        Raises:
+            BackendError: The work failed, or the stream is closed.
+        """
+        self._usable().call("finish the work of a stream", "cuStreamSynchronize", self._stream)
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """Records what *work* puts on the stream, without running it.
+
+        Args:
+            work: Puts the work on this stream; it must neither wait for it nor allocate memory.
+
+        Raises:
+            BackendError: CUDA cannot record the work.
+        """
+        device = self._usable()
+        mode = bindings().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        device.call("begin to record a graph", "cuStreamBeginCapture", self._stream, mode)
+        try:
+            work()
+        except BaseException:
+            # Unended, the capture would spoil the stream; the work's own error counts.
+            status, graph = bindings().cuStreamEndCapture(self._stream)
+            if int(status) == 0:
+                bindings().cuGraphDestroy(graph)
+            raise
+        return Graph(device, device.call("record a graph", "cuStreamEndCapture", self._stream))
+
+    def _free(self) -> None:
+        self.device.call("release a stream", "cuStreamDestroy", self._stream)
+
+
+@final
+class Event(_Resource):
+    """A mark on a stream that takes the time; made by `Device.event`."""
+
+    def __init__(self, device: Device) -> None:
+        flags = int(bindings().CUevent_flags.CU_EVENT_DEFAULT)
+        self._event = device.call("make an event", "cuEventCreate", flags)
+        super().__init__(device)
+
+    def record(self, stream: Stream) -> None:
+        """Puts the mark behind the work that is on *stream*."""
+        self._usable().call("record an event", "cuEventRecord", self._event, stream.handle)
+
+    def synchronize(self) -> None:
+        """Waits until the work before the mark is done."""
+        self._usable().call("wait for an event", "cuEventSynchronize", self._event)
+
+    def ms_since(self, earlier: Event) -> float:
+        """Milliseconds from *earlier* to this mark; both are recorded and reached.
+
+        Raises:
+            BackendError: One of them is not.
+        """
+        device = self._usable()
+        earlier._usable()
+        taken = device.call(
+            "take the time between two events", "cuEventElapsedTime", earlier._event, self._event
+        )
+        return float(taken)
+
+    def _free(self) -> None:
+        self.device.call("release an event", "cuEventDestroy", self._event)
+
+
+@final
+class Graph(_Resource):
+    """Recorded work that can be run again and again; made by `Stream.capture`."""
+
+    def __init__(self, device: Device, recorded: Any) -> None:
+        try:
+            self._graph = device.call("make a graph ready", "cuGraphInstantiate", recorded, 0)
+        finally:
+            device.call("release a recording", "cuGraphDestroy", recorded)
+        super().__init__(device)
+
+    def launch(self, stream: Stream) -> None:
+        """Puts the whole work on *stream*."""
+        self._usable().call("launch a graph", "cuGraphLaunch", self._graph, stream.handle)
+
+    def _free(self) -> None:
+        self.device.call("release a graph", "cuGraphExecDestroy", self._graph)
+
+
+@final
+class Buffer(_Resource):
+    """Memory for one array, on the GPU and pinned on the host; made by `Device.buffer`.
+
+    Attributes:
+        shape: Shape of the array.
+        dtype: Its type.
+        nbytes: Its size in bytes.
+    """
+
+    def __init__(self, device: Device, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape = tuple(int(size) for size in shape)
+        self.dtype = dtype
+        self.nbytes = math.prod(self.shape) * dtype.itemsize
+        dims = ", ".join(map(str, self.shape))
+        # An empty array has an address too: TensorRT and ONNX Runtime ask for one.
+        size = max(self.nbytes, 1)
+        self._address = int(device.allocate(f"allocate {dtype}[{dims}] on the GPU", "cuMemAlloc", size))
+        try:
+            pin = f"pin {dtype}[{dims}] in the host's memory"
+            self._pinned = int(device.allocate(pin, "cuMemHostAlloc", size, 0))
+        except BackendError:
+            device.call("release memory", "cuMemFree", self._address)
+            raise
+        memory = memoryview((ctypes.c_ubyte * size).from_address(self._pinned))
+        self._host: np.ndarray = np.ndarray(self.shape, dtype, buffer=memory)
+        super().__init__(device)
+
+    @property
+    def host(self) -> np.ndarray:
+        """The pinned array; it is the buffer's own memory, gone once the buffer is closed."""
+        self._usable()
+        return self._host
+
+    @property
+    def address(self) -> int:
+        """Where the array lies on the GPU; never 0."""
+        self._usable()
+        return self._address
+
+    def upload(self, stream: Stream) -> None:
+        """Puts the copy from the host to the GPU on *stream*."""
+        self._copy("copy to the GPU", "cuMemcpyHtoDAsync", self._address, self._pinned, stream)
+
+    def download(self, stream: Stream) -> None:
+        """Puts the copy from the GPU to the host on *stream*, which is then to be waited for."""
+        self._copy("copy from the GPU", "cuMemcpyDtoHAsync", self._pinned, self._address, stream)
+
+    def _copy(self, attempt: str, function: str, to: int, source: int, stream: Stream) -> None:
+        device = self._usable()
+        if self.nbytes:
+            device.call(attempt, function, to, source, self.nbytes, stream.handle)
+
+    def _free(self) -> None:
+        try:
+            self.device.call("release memory", "cuMemFree", self._address)
+        finally:
+            self.device.call("release pinned memory", "cuMemFreeHost", self._pinned)
+
+
+@final
+class Binding(Closing):
+    """The buffers of an engine's inputs and outputs for one set of shapes.
+
+    Attributes:
+        inputs: Buffers of the inputs by name.
+        outputs: Buffers of the outputs by name.
+
+    Args:
+        device: Where they lie.
+        inputs: Shape and type of every input.
+        outputs: The same of every output whose shape is known beforehand.
+
+    Raises:
+        BackendError: There is not enough memory.
+    """
+
+    def __init__(self, device: Device, inputs: Mapping[str, Layout], outputs: Mapping[str, Layout]) -> None:
+        self._device = device
+        self.inputs: dict[str, Buffer] = {}
+        self.outputs: dict[str, Buffer] = {}
+        try:
+            for name, (shape, dtype) in inputs.items():
+                self.inputs[name] = device.buffer(shape, dtype)
+            for name, layout in outputs.items():
+                self.add_output(name, layout)
+        except BackendError:
+            self.close()
+            raise
+
+    def add_output(self, name: str, layout: Layout) -> Buffer:
+        """Makes room for one more output."""
+        self.outputs[name] = self._device.buffer(*layout)
+        return self.outputs[name]
+
+    def feed(self, feeds: Mapping[str, np.ndarray], stream: Stream) -> None:
+        """Puts the copies of *feeds* to the GPU on *stream*.
+
+        The work of the batch before must be done, as after `fetch`.
+
+        Args:
+            feeds: One array per input, of its shape and type.
+            stream: Where the engine will run.
+        """
+        for name, buffer in self.inputs.items():
+            np.copyto(buffer.host, feeds[name], casting="no")
+            buffer.upload(stream)
+
+    def fetch(self, stream: Stream) -> dict[str, np.ndarray]:
+        """Copies of the outputs, once all work on *stream* is done."""
+        for buffer in self.outputs.values():
+            buffer.download(stream)
+        stream.synchronize()
+        return {name: buffer.host.copy() for name, buffer in self.outputs.items()}
+
+    def close(self) -> None:
+        """Releases the memory."""
+        for buffer in (*self.inputs.values(), *self.outputs.values()):
+            buffer.close()

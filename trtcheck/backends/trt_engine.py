@@ -1,0 +1,240 @@
+"""A TensorRT engine that answers batches: shapes, addresses and execution; the rest is `trtcheck.backends.cuda`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import ml_dtypes
+import numpy as np
+
+from trtcheck.backends.cuda import Binding, Device, Graph, Stream
+from trtcheck.backends.trt_runtime import is_out_of_memory, logged
+from trtcheck.errors import BackendError, EngineError
+from trtcheck.model import Signature, Tensor
+
+if TYPE_CHECKING:
+    from trtcheck.backends.trt_runtime import Opened
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+_KEPT = 4
+"""Sets of shapes that stay bound: the batch size, the last batch's, and whatever the data bring."""
+
+
+def signature_of(described: Mapping[str, Any], path: Path) -> Signature:
+    """Inputs and outputs of a described engine.
+
+    Args:
+        described: What `trtcheck.backends.trt_describe.describe` found.
+        path: The engine's file, for messages.
+
+    Raises:
+        EngineError: An input or output is of a type that numpy does not have, or an input holds a shape.
+    """
+    shapes = [tensor["name"] for tensor in described["inputs"] if tensor["shape_tensor"]]
+    if shapes:
+        raise EngineError(
+            f"input '{shapes[0]}' is a shape, not data", where=path,
+            expected="inputs that hold one sample a row", hint="export the model with fixed sizes",
+        )  # fmt: skip
+    return Signature(_tensors(described["inputs"], path), _tensors(described["outputs"], path))
+
+
+def _tensors(described: Sequence[Mapping[str, Any]], path: Path) -> tuple[Tensor, ...]:
+    return tuple(Tensor(t["name"], _dtype(t, path), tuple(t["shape"])) for t in described)
+
+
+def _dtype(tensor: Mapping[str, Any], path: Path) -> np.dtype:
+    if tensor["dtype"] == "bfloat16":
+        return np.dtype(ml_dtypes.bfloat16)
+    try:
+        return np.dtype(tensor["dtype"])
+    except TypeError as error:
+        raise EngineError(
+            f"'{tensor['name']}' has a type that numpy does not have", where=path, found=tensor["dtype"]
+        ) from error
+
+
+@dataclass
+class _Bound:
+    """The buffers of one set of shapes, and the recorded work on them."""
+
+    binding: Binding
+    graph: Graph | None = None
+
+    def close(self) -> None:
+        if self.graph is not None:
+            self.graph.close()
+        self.binding.close()
+
+
+@final
+class TrtEngine:
+    """A serialized engine in TensorRT or TensorRT for RTX; a `trtcheck.backends.base.LoadedEngine`.
+
+    Args:
+        path: The engine's file, for messages.
+        opened: The engine on the GPU.
+        described: What a child process found out about it.
+        device: The GPU, closed with the engine.
+        context: The engine's execution context.
+        cuda_graph: Whether batches are replayed as a CUDA graph.
+
+    Raises:
+        BackendError: CUDA refuses.
+        EngineError: An input or output cannot be fed or read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        opened: Opened,
+        described: Mapping[str, Any],
+        device: Device,
+        context: Any,
+        *,
+        cuda_graph: bool,
+    ) -> None:
+        self.path = path
+        self._opened: Opened | None = opened
+        self._context = context
+        self._signature = signature_of(described, path)
+        self._profiles: list[Mapping[str, Mapping[str, list[int]]]] = described["profiles"]
+        self._device = device
+        self._stream: Stream = device.stream()
+        self._graphs = cuda_graph
+        self._bound: dict[Shapes, _Bound] = {}
+        self._active: Shapes | None = None
+
+    @property
+    def signature(self) -> Signature:
+        """Names, dtypes and shapes of its inputs and outputs."""
+        return self._signature
+
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers of one batch.
+
+        Args:
+            feeds: One array per input, first axis the batch. Floats of another width are cast to the input's.
+
+        Returns:
+            One array per output, by name.
+
+        Raises:
+            EngineError: Names, types or shapes do not fit, TensorRT failed, or the engine is closed.
+            BackendError: CUDA failed.
+        """
+        if self._opened is None:
+            raise EngineError("the engine is closed", where=self.path)
+        fitted = fit(feeds, self._signature, self.path)
+        shapes = tuple((name, array.shape) for name, array in fitted.items())
+        with logged(self._opened.library) as log:
+            try:
+                bound = self._bind(shapes, log)
+                bound.binding.feed(fitted, self._stream)
+                if bound.graph is not None:
+                    bound.graph.launch(self._stream)
+                else:
+                    self._execute(log)
+                return bound.binding.fetch(self._stream)
+            except RuntimeError as error:  # what pybind11 makes of C++ exceptions
+                raise self._failed([*log, str(error)]) from error
+
+    def _bind(self, shapes: Shapes, log: list[str]) -> _Bound:
+        """The buffers for *shapes*, whose addresses and shapes the context has when this returns."""
+        if shapes not in self._bound:
+            while len(self._bound) >= _KEPT:
+                self._bound.pop(next(iter(self._bound))).close()
+            self._active = None
+            self._set_shapes(shapes, log)
+            self._bound[shapes] = bound = _Bound(
+                Binding(self._device, self._layout(self._signature.inputs), self._layout(self._signature.outputs))
+            )
+            self._set_addresses(bound.binding)
+            if self._graphs:
+                bound.graph = self._record(bound.binding, log)
+        elif shapes != self._active:
+            self._set_shapes(shapes, log)
+            self._set_addresses(self._bound[shapes].binding)
+        self._active = shapes
+        return self._bound[shapes]
+
+    def _set_shapes(self, shapes: Shapes, log: list[str]) -> None:
+        self._require_profile(dict(shapes))
+        for name, shape in shapes:
+            if not self._context.set_input_shape(name, shape):
+                raise self._failed([*log, f"input '{name}' does not take {list(shape)}"])
+        unknown = self._context.infer_shapes()
+        if unknown:
+            raise self._failed([*log, f"these shapes are not known: {', '.join(unknown)}"])
+
+    def _require_profile(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuses shapes outside of the engine's profile."""
+        if not self._profiles:
+            return
+        for name, limits in self._profiles[0].items():
+            inside = len(shapes[name]) == len(limits["min"]) and all(
+                low <= size <= high
+                for low, size, high in zip(limits["min"], shapes[name], limits["max"], strict=True)
+            )
+            if not inside:
+                raise EngineError(
+                    f"the batch is outside of the engine's profile: input '{name}'", where=self.path,
+                    expected=f"{limits['min']} to {limits['max']}", found=list(shapes[name]),
+                    hint="profile = {min = …, opt = …, max = …} in the suite, or build the engine for this batch",
+                )  # fmt: skip
+
+    def _layout(self, tensors: Sequence[Tensor]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shapes and types of *tensors* for the shapes that the context has."""
+        found = {}
+        for tensor in tensors:
+            shape = tuple(int(size) for size in self._context.get_tensor_shape(tensor.name))
+            if any(size < 0 for size in shape):
+                raise EngineError(
+                    f"the shape of output '{tensor.name}' depends on the data; such engines cannot be tested",
+                    where=self.path, expected="a shape that follows from the inputs' shapes",
+                    found=tensor, hint="cut the model before NonZero or non-maximum suppression",
+                )  # fmt: skip
+            found[tensor.name] = (shape, tensor.dtype)
+        return found
+
+    def _set_addresses(self, binding: Binding) -> None:
+        for name, buffer in (*binding.inputs.items(), *binding.outputs.items()):
+            self._context.set_tensor_address(name, buffer.address)
+
+    def _record(self, binding: Binding, log: list[str]) -> Graph:
+        # The first execution allocates and compiles, which must not be recorded.
+        for buffer in binding.inputs.values():
+            buffer.host[...] = 0
+            buffer.upload(self._stream)
+        self._execute(log)
+        self._stream.synchronize()
+        return self._stream.capture(lambda: self._execute(log))
+
+    def _execute(self, log: list[str]) -> None:
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise self._failed(log)
+
+    def _failed(self, log: Sequence[str]) -> EngineError:
+        told = "\n    ".join(log) or "it does not say why"
+        if is_out_of_memory(log):
+            return EngineError(
+                "out of memory: the engine cannot run this batch", where=self.path, found=told,
+                hint="a smaller batch, or end other programs on this GPU",
+            )  # fmt: skip
+        return EngineError("TensorRT failed on a batch", where=self.path, found=told)
+
+    def close(self) -> None:
+        """Frees device memory, then context and engine; the engine answers no more."""
+        if self._opened is None:
+            return
+        with suppress(BackendError):  # work that failed is told where it failed
+            self._stream.synchronize()
+        # Context and engine free device memory in their destructors, which needs the GPU's context.
+        self._context = None
+        self._opened = None
+        self._device.close()

@@ -1,0 +1,188 @@
+"""The check ``build``: whether the engine that was built is the engine that was asked for, and its size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from trtcheck.case import Check, EngineKind, Gates, Numerics, Outcome, Precision, Verdict, worst
+from trtcheck.errors import TrtcheckError
+
+if TYPE_CHECKING:
+    from trtcheck.backends.base import BuiltEngine
+    from trtcheck.case import Case, EngineSpec
+
+SHARED_PROVIDER = (
+    "FP32 on the CPU runs on the same provider as the reference: this tests trtcheck's own lowering, "
+    "not an engine"
+)
+EMULATED = "emulated: computed in FP32 and rounded to the asked-for type after every node"
+RECORDED = "recorded: answers of another device, read from a file; this machine computed none of them"
+
+_MB = 1e6
+_NARROW_TYPES = {Precision.FP16: "FLOAT16", Precision.BF16: "BFLOAT16", Precision.INT8: "quantized"}
+
+
+def gates_record(gates: Gates) -> dict[str, Any]:
+    """The limits, JSON-ready."""
+    return {**asdict(gates), "classes": {name: asdict(own) for name, own in gates.classes.items()}}
+
+
+def numerics_note(
+    numerics: Numerics, backend: str, precision: Precision | None, made_by: str | None
+) -> tuple[str, ...]:
+    """What a reader must know of how the answers came about.
+
+    Args:
+        numerics: How they did.
+        backend: Name of the backend.
+        precision: The precision that was asked for.
+        made_by: Who lowered the model.
+    """
+    if numerics is Numerics.EMULATED:
+        return (EMULATED,)
+    if numerics is Numerics.RECORDED:
+        return (RECORDED,)
+    own = precision is Precision.FP32 and made_by == "trtcheck" and backend == "onnxruntime-cpu"
+    return (SHARED_PROVIDER,) if own else ()
+
+
+def build(
+    case: Case, engine: EngineSpec, built: BuiltEngine, beside: BuiltEngine | TrtcheckError | None = None
+) -> Outcome:
+    """Whether the engine that was built is the engine that was asked for, and no larger than allowed.
+
+    Args:
+        case: The case.
+        engine: What was asked for.
+        built: The engine that runs.
+        beside: The TensorRT engine that was built although it cannot run here, or why it could not be.
+    """
+    failures = [
+        text for text in (_not_as_asked(engine.precision, built), *_too_large(case.gates, built)) if text
+    ]
+    notes: tuple[str, ...] = ()
+    unknown = _unmeasured(case.gates, built)
+    told = [_described(engine, built), *unknown]
+    measured: dict[str, Any] = {"beside": None}
+    if isinstance(beside, TrtcheckError):
+        failures.append(f"TensorRT does not take this model: {beside}")
+    elif beside is not None:
+        wrong = _not_as_asked(engine.precision, beside)
+        if wrong:
+            failures.append(f"{beside.backend}: {wrong}")
+        told.append(f"{_described(engine, beside)}, not run on this machine")
+        notes = beside.notes
+        measured["beside"] = {"backend": beside.backend, "cached": beside.cached, "facts": dict(beside.facts)}
+    verdict = worst(
+        (Verdict.FAIL if failures else Verdict.PASS, Verdict.INCONCLUSIVE if unknown else Verdict.PASS)
+    )
+    return Outcome(
+        model=case.name, engine=engine.name, check=Check.BUILD, verdict=verdict,
+        message="; ".join(failures or told), numerics=built.numerics,
+        measured={
+            "cached": built.cached, "facts": dict(built.facts), "lowered": dict(built.lowered),
+            "gates": gates_record(case.gates), **measured,
+        },
+        notes=(
+            *numerics_note(built.numerics, built.backend, engine.precision, built.lowered.get("made_by")),
+            *built.lowered.get("notes", ()), *built.notes, *notes,
+        ),
+    )  # fmt: skip
+
+
+def _described(engine: EngineSpec, built: BuiltEngine) -> str:
+    facts = built.facts
+    if built.numerics is Numerics.RECORDED:
+        return f"{engine.name}: recorded answers for {facts['images']} images"
+    state = "from the cache" if built.cached else "built now"
+    if engine.kind is EngineKind.ENGINE:
+        state = "built elsewhere"
+    size = f", {facts['engine_bytes'] / _MB:.1f} MB" if "engine_bytes" in facts else ""
+    return (
+        f"{engine.name} engine for {built.backend} {state}: {facts.get('nodes', 0)} {_content(built)}{size}"
+    )
+
+
+def _content(built: BuiltEngine) -> str:
+    types: Mapping[str, int] = built.facts.get("types", {})
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
+    return f"nodes ({kinds})" if kinds else "layers"
+
+
+def _not_as_asked(precision: Precision | None, built: BuiltEngine) -> str | None:
+    """A sentence if what multiplies does not compute in the precision that was asked for."""
+    if precision is None:
+        return None
+    computes: Mapping[str, str] = built.facts.get("computes", {})
+    if not computes:
+        return _no_products(precision, built.facts.get("types", {}))
+    others = {
+        node: found
+        for node, found in computes.items()
+        if found != precision.value and not _is_stated(node, built.lowered)
+    }
+    as_asked = sum(found == precision.value for found in computes.values())
+    if as_asked and not others:
+        return None
+    kinds = "Conv, ConvTranspose, MatMul and Gemm"
+    if not others:
+        return (
+            f"{precision.value} was asked for, but no {kinds} of the engine computes in it: all are excluded"
+        )
+    named = ", ".join(f"'{node}' in {found}" for node, found in list(others.items())[:_TOLD])
+    more = f" and {len(others) - _TOLD} more" if len(others) > _TOLD else ""
+    return (
+        f"{precision.value} was asked for, but {len(others)} of {len(computes)} nodes ({kinds}) compute in "
+        f"another precision: {named}{more}"
+    )
+
+
+_TOLD = 5
+
+
+def _is_stated(node: str, lowered: Mapping[str, Any]) -> bool:
+    """Whether it is stated that *node* computes in another precision: excluded, or kept wide with a reason."""
+    kept = {entry["node"] for entry in lowered.get("kept", ())}
+    return node in kept or any(fnmatchcase(node, pattern) for pattern in lowered.get("exclude", ()))
+
+
+def _no_products(precision: Precision, types: Mapping[str, int]) -> str | None:
+    """The same for an engine in which nothing multiplies: its nodes are looked at."""
+    found = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if count)
+    narrow = [name for name in _NARROW_TYPES.values() if types.get(name)]
+    if precision in (Precision.FP32, Precision.TF32):
+        return (
+            f"{precision.value} was asked for, but nodes compute in a narrower type ({found})"
+            if narrow
+            else None
+        )
+    if types.get(_NARROW_TYPES[precision]):
+        return None
+    return f"{precision.value} was asked for, but no node of the engine computes in it (found: {found})"
+
+
+_SIZES = (
+    ("engine_mb", "engine_bytes", "the engine's file"),
+    ("memory_mb", "memory_bytes", "its device memory"),
+)
+
+
+def _too_large(gates: Gates, built: BuiltEngine) -> list[str]:
+    found = []
+    for gate, fact, what in _SIZES:
+        limit, size = getattr(gates, gate), built.facts.get(fact)
+        if limit is not None and size is not None and size > limit * _MB:
+            found.append(f"{what} takes {size / _MB:.3g} MB, limit {gate} = {limit:g}")
+    return found
+
+
+def _unmeasured(gates: Gates, built: BuiltEngine) -> list[str]:
+    """Limits that nothing could be held against: a pass would say what nobody measured."""
+    return [
+        f"{gate} cannot be judged: {what} is not known here ({built.backend})"
+        for gate, fact, what in _SIZES
+        if getattr(gates, gate) is not None and built.facts.get(fact) is None
+    ]

@@ -1,0 +1,122 @@
+"""Engines and recordings that were made elsewhere: read, and held against the case that they are tested with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtcheck import digests
+from trtcheck.backends.base import BackendInfo, BuiltEngine
+from trtcheck.case import EngineSpec, Numerics
+from trtcheck.errors import EngineError
+
+if TYPE_CHECKING:
+    from trtcheck.backends.base import LoadedEngine
+    from trtcheck.backends.tensorrt import TensorRt
+    from trtcheck.case import Case
+    from trtcheck.model import Signature, Tensor
+    from trtcheck.session import Resolved
+
+RECORDED = "recorded"
+"""What stands for a backend where answers come from a file."""
+
+
+def read_engine(engine: EngineSpec, reference: Signature, backend: TensorRt) -> BuiltEngine:
+    """The serialized TensorRT engine that *engine* names, as it ships.
+
+    Args:
+        engine: The engine's file.
+        reference: Inputs and outputs of the reference model.
+        backend: What runs it.
+
+    Raises:
+        EngineError: The file cannot be read here, or is the engine of another model.
+        BackendError: This machine cannot run engines.
+    """
+    path = _path(engine)
+    facts = backend.inspect(path)
+    _require_fit(path, reference, facts.signature)
+    return BuiltEngine(
+        path=path, lowered_path=path, backend=backend.info.name, numerics=Numerics.NATIVE, cached=False,
+        lowered={"made_by": "elsewhere", "file": path.name, "digest": digests.of_files([path])},
+        facts=facts.record, notes=facts.notes,
+    )  # fmt: skip
+
+
+def _path(engine: EngineSpec) -> Path:
+    if engine.path is None:
+        raise EngineError(f"engine '{engine.name}' names no file")
+    return engine.path
+
+
+def _require_fit(path: Path, reference: Signature, engine: Signature) -> None:
+    """Refuses an engine whose inputs or outputs are not those of the reference.
+
+    Raises:
+        EngineError: They are not.
+    """
+    for what, wanted, found in (
+        ("inputs", reference.inputs, engine.inputs), ("outputs", reference.outputs, engine.outputs),
+    ):  # fmt: skip
+        there = {tensor.name: tensor for tensor in found}
+        same = {tensor.name for tensor in wanted} == set(there)
+        if not same or not all(_fits(tensor, there[tensor.name]) for tensor in wanted):
+            raise EngineError(
+                f"the engine's {what} are not those of the model", where=path,
+                expected="; ".join(map(str, wanted)), found="; ".join(map(str, found)),
+                hint="is it the engine of another model, or of another export of this one?",
+            )  # fmt: skip
+
+
+def _fits(wanted: Tensor, found: Tensor) -> bool:
+    """Whether one tensor can stand for the other; floats of another width are cast, dimensions may be open."""
+    floats = all(tensor.dtype.kind == "f" or tensor.dtype.name == "bfloat16" for tensor in (wanted, found))
+    if wanted.dtype != found.dtype and not floats:
+        return False
+    if wanted.shape is None or found.shape is None:
+        return True
+    return len(wanted.shape) == len(found.shape) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(wanted.shape, found.shape, strict=True)
+    )
+
+
+def read_recording(engine: EngineSpec, case: Case, resolved: Resolved) -> BuiltEngine:
+    """The recorded outputs that *engine* names, held against the data that they are said to be of.
+
+    Raises:
+        EngineError: The file cannot be read, or count, order or digest of its inputs do not fit.
+    """
+    from trtcheck import recordings
+
+    path = _path(engine)
+    outputs = resolved.signature.outputs
+    recording = recordings.read_recording(path, outputs)
+    digest = recordings.inputs_digest(resolved.digest, case.input)
+    notes = recordings.check(recording, images=len(resolved.images), inputs_digest=digest, outputs=outputs)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return BuiltEngine(
+        path=path, lowered_path=path, backend=RECORDED, numerics=Numerics.RECORDED, cached=False,
+        lowered={"made_by": "elsewhere", "file": path.name, "digest": digests.of_files(files)},
+        facts=recordings.facts(recording), notes=tuple(notes),
+    )  # fmt: skip
+
+
+def load_recording(path: Path, resolved: Resolved) -> LoadedEngine:
+    """The recording at *path* as an engine that answers in the order of the images.
+
+    Raises:
+        EngineError: The file cannot be read.
+    """
+    from trtcheck import recordings
+
+    recording = recordings.read_recording(path, resolved.signature.outputs)
+    return recordings.RecordedEngine(recording, images=len(resolved.images))
+
+
+def recorded_on(built: BuiltEngine) -> BackendInfo:
+    """Where a recording was made, as far as it says so."""
+    facts = built.facts
+    return BackendInfo(
+        name=RECORDED, version=str(facts.get("runtime") or "unknown"),
+        device=str(facts.get("device") or "unknown device"), reason="a recording was given",
+    )  # fmt: skip

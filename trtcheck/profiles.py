@@ -1,0 +1,75 @@
+"""Optimization profiles: the shapes between which a TensorRT engine works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from trtcheck import model
+from trtcheck.case import Case, ShapeRange
+from trtcheck.errors import CaseError
+from trtcheck.model import Shape
+
+Batch = tuple[int, int, int]
+"""Smallest, best and largest batch."""
+
+
+def ranges(
+    case: Case, lowered: Path, fed: Callable[[], Mapping[str, tuple[int, ...]]]
+) -> dict[str, ShapeRange]:
+    """The range of shapes of every input of the *lowered* model that has open dimensions.
+
+    Args:
+        case: The case; its ``build`` may state shapes or batch sizes.
+        lowered: The model that is built.
+        fed: The shapes that the evaluation data give; asked only where a dimension besides the batch is open
+            and the case states no shapes for it.
+
+    Raises:
+        CaseError: The case states shapes for an input that is not there, or that do not fit it.
+    """
+    inputs = {tensor.name: tensor.shape for tensor in model.read_signature(lowered).inputs}
+    unknown = sorted(set(case.build.shapes) - set(inputs))
+    if unknown:
+        raise CaseError(
+            f"{case.name}: the profile names an input that is not there: {', '.join(unknown)}",
+            where=case.onnx, expected=f"one of: {', '.join(inputs)}",
+        )  # fmt: skip
+    batch = case.build.batch or (1, case.batch, case.batch)
+    found = {}
+    for name, shape in inputs.items():
+        stated = case.build.shapes.get(name)
+        if stated is not None:
+            _check(case, name, shape, stated)
+            found[name] = stated
+        elif shape is None or None in shape:
+            rest = shape[1:] if shape is not None and None not in shape[1:] else fed()[name][1:]
+            found[name] = _of_batch(batch if shape is None or shape[0] is None else (shape[0],) * 3, rest)
+    return found
+
+
+def batch_limits(shapes: Iterable[ShapeRange]) -> tuple[int, int] | None:
+    """The smallest and the largest batch that all *shapes* allow; None without any."""
+    known = list(shapes)
+    if not known:
+        return None
+    return max(own.min[0] for own in known), min(own.max[0] for own in known)
+
+
+def _of_batch(batch: Batch, rest: Shape) -> ShapeRange:
+    whole = tuple(size for size in rest if size is not None)
+    low, best, high = batch
+    return ShapeRange((low, *whole), (best, *whole), (high, *whole))
+
+
+def _check(case: Case, name: str, shape: Shape | None, stated: ShapeRange) -> None:
+    fits = shape is None or all(
+        len(own) == len(shape) and all(size in (None, have) for size, have in zip(shape, own, strict=True))
+        for own in (stated.min, stated.opt, stated.max)
+    )
+    if not fits and shape is not None:
+        dims = ", ".join("?" if size is None else str(size) for size in shape)
+        raise CaseError(
+            f"{case.name}: the profile does not fit input '{name}'", where=case.onnx,
+            expected=f"shapes like [{dims}]", found=f"{list(stated.min)} to {list(stated.max)}",
+        )  # fmt: skip
