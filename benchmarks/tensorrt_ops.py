@@ -1,6 +1,6 @@
 """Which operators TensorRT's parser and builder take at which precision: makes the table of docs/tensorrt_ops.md.
 
-    pip install tensorrt-rtx-cu13 polygraphy
+    pip install tensorrt-rtx-cu13
     python benchmarks/tensorrt_ops.py docs/tensorrt_ops.md
 
 Every operator is a net of its own: a cast to the type, the operator, a cast back. Under INT8 its floating inputs
@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("POLYGRAPHY_USE_TENSORRT_RTX", "1")
 
 import ml_dtypes
 import numpy as np
@@ -105,7 +103,10 @@ def probes() -> Iterator[Probe]:
     yield Probe("LRN", attributes={"size": 3})
     for mode in ("nearest", "linear", "cubic"):
         yield Probe(
-            "Resize", weights=(None, np.array([1, 1, 2, 2], np.float32)), attributes={"mode": mode}, label=mode
+            "Resize",
+            weights=(None, np.array([1, 1, 2, 2], np.float32)),
+            attributes={"mode": mode},
+            label=mode,
         )
     yield Probe("GridSample", weights=(floats(1, 8, 8, 2),))
     yield Probe("ArgMax", attributes={"axis": 1})
@@ -117,7 +118,9 @@ def probes() -> Iterator[Probe]:
     yield Probe("Split", attributes={"axis": 1, "num_outputs": 2}, results=2)
     yield Probe("Slice", weights=(whole(0), whole(4), whole(2)))
     yield Probe("Pad", weights=(whole(0, 0, 1, 1, 0, 0, 1, 1),))
-    yield Probe("Pad", weights=(whole(0, 0, 1, 1, 0, 0, 1, 1),), attributes={"mode": "reflect"}, label="reflect")
+    yield Probe(
+        "Pad", weights=(whole(0, 0, 1, 1, 0, 0, 1, 1),), attributes={"mode": "reflect"}, label="reflect"
+    )
     yield Probe("Reshape", weights=(whole(1, -1),))
     yield Probe("Squeeze", weights=(whole(0),))
     yield Probe("Unsqueeze", weights=(whole(0),))
@@ -167,6 +170,9 @@ def net(probe: Probe, precision: str) -> onnx.ModelProto:
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, probe.op, inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    if not model.graph.output[0].type.tensor_type.HasField("shape"):  # GroupNormalization has no inference
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, probe.shape))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -200,16 +206,19 @@ def _constant(name: str, array: np.ndarray, element: int) -> TensorProto:
     return numpy_helper.from_array(np.asarray(array).astype(kinds.get(element, np.float32)), name)
 
 
-def try_build(data: bytes) -> str | None:
-    """None if an engine of the model is built, else who refuses it and why."""
-    from polygraphy.backend.trt import util
-    from polygraphy.logger import G_LOGGER
+def try_build(data: bytes, batches: tuple[int, int, int] = (1, 4, 8), other: int = 16) -> str | None:
+    """None if an engine of the model is built, else who refuses it and why.
 
-    G_LOGGER.module_severity = G_LOGGER.CRITICAL
-    trt = util.trt
+    Args:
+        data: The model.
+        batches: Smallest, best and largest first dimension, where it is open.
+        other: Size of other open dimensions.
+    """
+    import tensorrt_rtx as trt  # type: ignore[import-untyped]
+
     said: list[str] = []
 
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
@@ -217,12 +226,21 @@ def try_build(data: bytes) -> str | None:
             if severity <= trt.ILogger.ERROR:
                 said.append(text)
 
-    builder = trt.Builder(Log())
+    log = Log()
+    builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, Log())
+    parser = trt.OnnxParser(network, log)
     if not parser.parse(data):
         return "parser: " + "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-    if builder.build_serialized_network(network, builder.create_builder_config()) is None:
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    for tensor in (network.get_input(i) for i in range(network.num_inputs)):
+        sizes = [
+            [n if n > 0 else (other if i else batch) for i, n in enumerate(tensor.shape)] for batch in batches
+        ]
+        if any(size < 0 for size in tensor.shape):
+            profile.set_shape(tensor.name, *sizes)
+    config.add_optimization_profile(profile)
+    if builder.build_serialized_network(network, config) is None:
         return "builder: " + (said[0] if said else "no reason")
     return None
 
@@ -256,7 +274,7 @@ WORDS = {"onnx": "not in ONNX", "parser": "**parser**", "builder": "**builder**"
 
 def main(target: Path) -> None:
     """Writes the table into *target*, below its line ``<!-- table -->``."""
-    import tensorrt_rtx  # type: ignore[import-untyped]
+    import tensorrt_rtx
 
     rows, reasons = [], []
     for probe in probes():
@@ -267,7 +285,7 @@ def main(target: Path) -> None:
             cells.append("yes" if said is None else WORDS[said.partition(":")[0]])
             if said is not None and not said.startswith("onnx"):
                 reasons.append(f"- {label}, {precision}: {_short(said)}")
-            print(label, precision, said, flush=True)
+            print(f"{label}, {precision}: {said or 'yes'}", flush=True)
         rows.append(f"| {label} | {' | '.join(cells)} |")
     head = [f"TensorRT for RTX {tensorrt_rtx.__version__}, opset {OPSET}:", ""]
     columns = [f"| operator | {' | '.join(TYPES)} |", "|---" * (len(TYPES) + 1) + "|"]
@@ -278,8 +296,11 @@ def main(target: Path) -> None:
 
 
 def _short(said: str) -> str:
-    text = " ".join(said.split())
-    return text if len(text) < 240 else text[:240] + " …"
+    text = " ".join(said.split()).replace("|", "/")
+    return text if len(text) < _LONGEST else text[:_LONGEST] + " …"
+
+
+_LONGEST = 240
 
 
 if __name__ == "__main__":

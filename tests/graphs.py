@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from trtcheck.backends.base import BuildPlan
+from trtcheck.case import BuildSpec, Precision
 
 FLOAT, FP16, BF16 = int(TensorProto.FLOAT), int(TensorProto.FLOAT16), int(TensorProto.BFLOAT16)
 NUMPY = {FLOAT: np.float32, FP16: np.float16, BF16: ml_dtypes.bfloat16}
@@ -49,6 +53,11 @@ def graph(
 def save(model: onnx.ModelProto, path: Path) -> Path:
     onnx.save(model, path)
     return path
+
+
+def plan_of(lowered: Path, precision: Precision | None = None, **spec: Any) -> BuildPlan:
+    """What a backend builds of the model *lowered*; further arguments are those of `BuildSpec`."""
+    return BuildPlan(lowered, precision, {}, BuildSpec(**spec))
 
 
 def overflowing_matmul(element: int = FP16) -> onnx.ModelProto:

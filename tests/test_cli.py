@@ -82,9 +82,9 @@ def test_json_goes_beside_the_text_or_alone_to_standard_output(
 
 
 def test_export_inputs_takes_its_own_arguments(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["export-inputs", "--help"])
-    assert "export-inputs" in capsys.readouterr().out
+    assert cli.main(["export-inputs", "--help"]) == 0
+    assert "pytest-trtcheck export-inputs" in capsys.readouterr().out
+    assert cli.main(["export-inputs", "--nonsense"]) == 2
 
 
 def test_nothing_heavy_is_loaded_to_print_the_version() -> None:

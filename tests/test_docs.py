@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trtcheck.case import Check, Gates, InputSpec, LoweringSpec, Precision
+from trtcheck.case import BuildSpec, Check, Gates, InputSpec, LoweringSpec, Precision
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -26,7 +26,9 @@ def fenced_lines(text: str) -> list[str]:
 
 def test_the_toml_reference_names_every_key() -> None:
     text = (ROOT / "docs" / "toml.md").read_text(encoding="utf-8")
-    keys = {field.name for kind in (InputSpec, Gates, LoweringSpec) for field in fields(kind)}
+    specs = (InputSpec, Gates, LoweringSpec, BuildSpec)
+    keys = {field.name for kind in specs for field in fields(kind)} - {"maker", "shapes"}
+    keys |= {"quantizer", "converter", "profile", "engine"}
     keys |= {"onnx", "data", "calibration", "classes", "batch", "engines", "output", "top_k", "checks"}
     keys |= {"lowered"}
     keys |= {str(value) for kind in (Check, Precision) for value in kind}
@@ -37,7 +39,7 @@ def test_the_options_page_names_every_option(pytester: pytest.Pytester) -> None:
     text = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     printed = pytester.runpytest("--help").stdout.str()
     options = set(re.findall(r"--trt-[a-z-]+", printed))
-    keys = set(re.findall(r"\btrt_[a-z]+\b", printed))
+    keys = set(re.findall(r"\btrt_[a-z_]+\b", printed))
     assert "--trt-engine" in options
     assert "trt_engine" in keys
     assert {name for name in options | keys if f"`{name}" not in text} == set()

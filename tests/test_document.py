@@ -44,12 +44,15 @@ def facts(root: Path, **changed: Any) -> dict[str, Any]:
     }  # fmt: skip
     return record(
         lowered=lowered,
-        facts={"nodes": 3, "types": {"FLOAT16": 3}, "products": {"FLOAT16": 1}, "engine_bytes": 99},
+        facts={
+            "nodes": 3, "types": {"FLOAT16": 3}, "products": {"FLOAT16": 1}, "computes": {"head": "fp16"},
+            "batch": None, "engine_bytes": 99,
+        },
         model={"path": str(root / "model.onnx"), "digest": "sha256:m", "inputs": ["x"], "outputs": ["y"]},
         data={"name": str(root / "eval.npz"), "digest": "sha256:d", "labels_digest": "sha256:l"},
         calibration={"name": f"{root / 'a.npy'}, {root / 'b.npy'}", "digest": "sha256:c", "images": 64},
         **changed,
-    )
+    )  # fmt: skip
 
 
 def evaluated(root: Path, engine: str = "fp16", candidate: np.ndarray = CANDIDATE, **more: Any) -> Evaluation:

@@ -24,8 +24,9 @@ from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from trtcheck.backends.emulation import emulate, needs_emulation, transform
-from trtcheck.backends.graph_types import facts, is_narrow, typed
+from trtcheck.backends.graph_types import is_narrow, typed
 from trtcheck.backends.onnxruntime import element_types, run_once
+from trtcheck.backends.products import facts
 from trtcheck.errors import EngineError
 
 X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)

@@ -201,7 +201,10 @@ def test_command_line_then_ini_then_suite(suite):
 
 
 def test_folders_of_the_ini_are_below_the_root(suite):
-    suite.pytester.makeini("[pytest]\ntrt_engine = fp16\ntrt_report = out/html\ntrt_cache = .cache\n")
+    suite.pytester.makeini(
+        "[pytest]\ntrt_engine = fp16\ntrt_report = out/html\ntrt_cache = .cache\n"
+        "trt_backend = onnxruntime-cpu\n"
+    )
     (suite.path / "below").mkdir()
     result = suite.pytester.runpytest_inprocess("-p", "trtcheck", "-k", "build")
     result.assert_outcomes(passed=1)

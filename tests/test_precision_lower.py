@@ -29,7 +29,7 @@ def test_fp32_is_the_original(tmp_path: Path) -> None:
     made = lowered(model, "fp32", tmp_path)
     assert relative_l2(run(made.model, {"x": x}), run(model, {"x": x})) < 1e-6
     assert made.manifest == {
-        "lowering_version": 2,
+        "lowering_version": 3,
         "precision": "fp32",
         "method": None,
         "percentile": None,

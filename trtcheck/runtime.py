@@ -123,11 +123,14 @@ class Runtime:
         engines = self.settings.engines
         if engines is None:
             return None
-        from trtcheck.backends import builder_beside, choose
+        from trtcheck.backends import builder_beside, choose, unusable
         from trtcheck.environment import processor, runtime_version
 
         choice = choose(self.settings.backend)
         lines = [f"trtcheck: {choice.name} ({choice.reason})"]
+        reason = unusable(choice.name)
+        if reason is not None:
+            lines.append(f"trtcheck: {choice.name} runs no engine here: {reason}")
         if choice.name == "onnxruntime-cpu":
             lanes: dict[str, list[str]] = {}
             for engine in engines:

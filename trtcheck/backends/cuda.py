@@ -6,6 +6,7 @@ with ONNX Runtime and TensorRT, which use the runtime's.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 from collections.abc import Callable, Mapping
@@ -19,6 +20,9 @@ from trtcheck.gpu import Gpu, bindings, checked, describe, find_gpu
 
 Layout = tuple[tuple[int, ...], np.dtype]
 """Shape and type of an array."""
+
+LESS_MEMORY = "a smaller batch, or an end to other programs on this GPU"
+"""What helps where the GPU's memory does not do."""
 
 _MIB = 2**20
 
@@ -140,7 +144,7 @@ class Device(Closing):
             where=self.gpu.name,
             expected=f"{size / _MIB:,.1f} MiB",
             found=f"{describe(status)}; {free / _MIB:,.1f} of {total / _MIB:,.1f} MiB of the GPU are free",
-            hint="a smaller batch, or an end to other programs on this GPU",
+            hint=LESS_MEMORY,
         )
 
     def adopt(self, resource: _Resource) -> None:
@@ -155,8 +159,12 @@ class Device(Closing):
         """Closes whatever the device made, the youngest first, and gives the context back."""
         if self._context is None:
             return
-        for resource in reversed(list(self._open.values())):
-            resource.close()
+        with contextlib.ExitStack() as stack:  # goes on where one of them fails
+            stack.callback(self._release)
+            for resource in self._open.values():
+                stack.callback(resource.close)
+
+    def _release(self) -> None:
         self._context = None
         checked("give the GPU's context back", self._driver.cuDevicePrimaryCtxRelease(self._device))
 

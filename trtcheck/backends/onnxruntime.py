@@ -326,7 +326,7 @@ class OnnxRuntimeCpu:
         emulated = is_emulated(models.load(plan.lowered, weights=False), tf32=plan.tf32)
         return Numerics.EMULATED if emulated else Numerics.NATIVE
 
-    def build(self, plan: BuildPlan, target: Path, advance: Advance = lambda _count: None) -> dict[str, Any]:
+    def build(self, plan: BuildPlan, target: Path, advance: Advance = lambda _count: None) -> dict[str, Any]:  # noqa: ARG002
         """Writes the graph that ONNX Runtime is to run into *target*, with its weights inside.
 
         Args:

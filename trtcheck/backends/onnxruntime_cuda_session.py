@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from trtcheck import model as models
-from trtcheck.backends.cuda import Binding, Buffer, Closing, Device, Stream
+from trtcheck.backends.cuda import LESS_MEMORY, Binding, Buffer, Closing, Device, Stream
 from trtcheck.backends.graph_types import ELEMENTS
 from trtcheck.backends.onnxruntime import fitted, library, runtime_errors, session_options
 from trtcheck.errors import BackendError, EngineError
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from trtcheck.model import Signature
 
 PROVIDER = "CUDAExecutionProvider"
+
+DEVICE = "cuda"
+"""What ONNX Runtime calls the GPU where inputs and outputs are bound."""
 
 CUDA_HELP = "https://onnxruntime.ai/docs/install/#cuda-and-cudnn"
 
@@ -86,10 +89,7 @@ def open_on_gpu(source: str | bytes, where: Path | None, threads: int, options: 
 def refusal(what: str, where: Path | None, error: Exception) -> EngineError:
     """What ONNX Runtime's *error* becomes; a lack of memory is called so."""
     if any(sign in str(error).lower() for sign in _NO_MEMORY):
-        return EngineError(
-            f"{what}: the GPU is out of memory", where=where, found=error,
-            hint="a smaller batch, or an end to other programs on this GPU",
-        )  # fmt: skip
+        return EngineError(f"{what}: the GPU is out of memory", where=where, found=error, hint=LESS_MEMORY)
     return EngineError(what, where=where, found=error)
 
 
@@ -241,7 +241,7 @@ class _Bound:
         self._device = device
         self._stream = stream
         self._outputs = {tensor.name: tensor.dtype for tensor in signature.outputs}
-        self._place = ("cuda", device.gpu.index)
+        self._place = (DEVICE, device.gpu.index)
         self._graph = graph
         self._options = self._run_options(None if graph is None else -1)
         self._binding = Binding(device, {name: (a.shape, a.dtype) for name, a in feeds.items()}, {})
@@ -249,8 +249,6 @@ class _Bound:
         self._io: Any = session.io_binding()
         for name, buffer in self._binding.inputs.items():
             self._bind(self._io.bind_input, name, buffer)
-        for name in self._outputs:
-            self._io.bind_output(name, *self._place)
 
     def _run_options(self, graph: int | None) -> Any:
         """Options of a run; -1 as *graph* keeps ONNX Runtime from recording it."""
@@ -262,6 +260,9 @@ class _Bound:
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers of one batch."""
         self._binding.feed(feeds, self._stream)
+        for name in self._outputs:
+            if name not in self._binding.outputs:  # what the last run made is else taken for a buffer
+                self._io.bind_output(name, *self._place)
         self._session.run_with_iobinding(self._io, self._options)
         answers = self._binding.fetch(self._stream)
         values = self._io.get_outputs() if len(answers) < len(self._outputs) else ()

@@ -66,7 +66,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _captured_log() -> list[str]:
-    """The errors that TensorRT logs from here on, by way of Polygraphy; everything goes to standard error too."""
+    """The errors that TensorRT logs from here on, by way of Polygraphy; standard error gets everything."""
     from polygraphy.logger import G_LOGGER
 
     errors: list[str] = []
@@ -124,7 +124,11 @@ def _refused(flavour: Flavour, lowered: Path, lines: Iterable[str]) -> EngineErr
             f"out of memory: {flavour.label} cannot build the engine", where=lowered, found=_joined(told),
             hint="a smaller max in profile = {…}, or end other programs on this machine",
         )  # fmt: skip
-    return EngineError(f"{flavour.label} cannot build the engine", where=lowered, found=_joined(told))
+    workspace = any("workspace" in line.lower() for line in told)
+    return EngineError(
+        f"{flavour.label} cannot build the engine", where=lowered, found=_joined(told),
+        hint="a larger workspace_mb in [models.x.build]" if workspace else None,
+    )  # fmt: skip
 
 
 def _joined(lines: Iterable[str]) -> str:
@@ -163,7 +167,7 @@ def _serialized(builder: Any, network: Any, config: Any, timing_cache: Path | No
 
 
 def _monitor(library: Any, tell: Callable[[int], None]) -> Any:
-    class Monitor(library.IProgressMonitor):  # type: ignore[misc, name-defined]
+    class Monitor(library.IProgressMonitor):  # type: ignore[misc]
         """Counts the builder's steps, which come from several threads, and passes them on now and then."""
 
         def __init__(self) -> None:
@@ -172,17 +176,17 @@ def _monitor(library: Any, tell: Callable[[int], None]) -> Any:
             self._waiting = 0
             self._told = time.monotonic()
 
-        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+        def phase_start(self, _phase: str, _parent: str | None, _steps: int) -> None:
             """Nothing to tell: phases nest, and their number is not known beforehand."""
 
-        def step_complete(self, phase: str, step: int) -> bool:
+        def step_complete(self, _phase: str, _step: int) -> bool:
             with self._lock:
                 self._waiting += 1
                 if time.monotonic() - self._told >= _TELL_EVERY:
                     self._tell()
             return True
 
-        def phase_finish(self, phase: str) -> None:
+        def phase_finish(self, _phase: str) -> None:
             with self._lock:
                 self._tell()
 

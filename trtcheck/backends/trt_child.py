@@ -36,7 +36,11 @@ def _probe(flavour: Flavour) -> Reply:
     from trtcheck.backends.trt_runtime import library_of
 
     library = library_of(flavour)
-    return {"version": str(library.__version__), "cuda": _cuda(flavour), "builds": hasattr(library, "Builder")}
+    return {
+        "version": str(library.__version__),
+        "cuda": _cuda(flavour),
+        "builds": hasattr(library, "Builder"),
+    }
 
 
 def _cuda(flavour: Flavour) -> str | None:

@@ -33,10 +33,10 @@ def describe(flavour: Flavour, request: Mapping[str, Any]) -> dict[str, Any]:
     """What the engine of *request* (``engine``, ``plugins``, ``host_code``) is, JSON-ready.
 
     Returns:
-        ``inputs`` and ``outputs`` (``name``, ``dtype``, ``shape`` with None for open dimensions, ``shape_tensor``),
-        ``profiles`` (by input ``min``, ``opt``, ``max``), ``memory_bytes`` (of the largest profile), ``nodes``
-        (layers after fusion), ``inspector`` (layers by type of their first result, or None) and
-        ``inspector_note`` (why None).
+        ``inputs`` and ``outputs`` (``name``, ``dtype``, ``shape`` with None for open dimensions,
+        ``shape_tensor``), ``profiles`` (by input ``min``, ``opt``, ``max``), ``memory_bytes`` (of the largest
+        profile), ``nodes`` (layers after fusion), ``inspector`` (layers by type of their first result, or
+        None) and ``inspector_note`` (why None).
 
     Raises:
         BackendError: The library cannot be loaded.

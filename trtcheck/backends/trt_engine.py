@@ -1,4 +1,4 @@
-"""A TensorRT engine that answers batches: shapes, addresses and execution; the rest is `trtcheck.backends.cuda`."""
+"""A TensorRT engine that answers batches: shapes, addresses, execution; the rest is `backends.cuda`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import ml_dtypes
 import numpy as np
 
 from trtcheck.backends.cuda import Binding, Device, Graph, Stream
-from trtcheck.backends.trt_runtime import is_out_of_memory, logged
+from trtcheck.backends.onnxruntime import fitted
+from trtcheck.backends.trt_context import make_context
+from trtcheck.backends.trt_runtime import deserialize, is_out_of_memory, logged
 from trtcheck.errors import BackendError, EngineError
 from trtcheck.model import Signature, Tensor
 
 if TYPE_CHECKING:
+    from trtcheck.backends.trt_context import Context
+    from trtcheck.backends.trt_flavour import Flavour
     from trtcheck.backends.trt_runtime import Opened
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -49,14 +53,16 @@ def _tensors(described: Sequence[Mapping[str, Any]], path: Path) -> tuple[Tensor
 
 
 def _dtype(tensor: Mapping[str, Any], path: Path) -> np.dtype:
+    bfloat16: np.dtype = np.dtype(ml_dtypes.bfloat16)
     if tensor["dtype"] == "bfloat16":
-        return np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     try:
-        return np.dtype(tensor["dtype"])
+        dtype: np.dtype = np.dtype(tensor["dtype"])
     except TypeError as error:
         raise EngineError(
             f"'{tensor['name']}' has a type that numpy does not have", where=path, found=tensor["dtype"]
         ) from error
+    return dtype
 
 
 @dataclass
@@ -72,6 +78,41 @@ class _Bound:
         self.binding.close()
 
 
+def open_engine(
+    flavour: Flavour,
+    path: Path,
+    described: Mapping[str, Any],
+    *,
+    plugins: Sequence[Path],
+    host_code: bool,
+    cuda_graph: bool,
+    runtime_cache: Path,
+) -> TrtEngine:
+    """Loads an engine that a child process loaded before; the driver was asked.
+
+    Args:
+        flavour: Whose engine it is.
+        path: The file.
+        described: What the child found out about it.
+        plugins: Plugin libraries, loaded first.
+        host_code: Whether the engine may bring a runtime of its own.
+        cuda_graph: Whether batches are replayed as a CUDA graph.
+        runtime_cache: Where TensorRT for RTX keeps the kernels that it compiled.
+
+    Raises:
+        BackendError: CUDA refuses.
+        EngineError: The file cannot be loaded here.
+    """
+    device = Device()
+    try:
+        opened = deserialize(flavour, path, plugins, host_code=host_code)
+        context = make_context(path, opened, runtime_cache, cuda_graph=cuda_graph)
+        return TrtEngine(path, opened, context, described, device, cuda_graph=cuda_graph)
+    except BaseException:
+        device.close()
+        raise
+
+
 @final
 class TrtEngine:
     """A serialized engine in TensorRT or TensorRT for RTX; a `trtcheck.backends.base.LoadedEngine`.
@@ -79,10 +120,10 @@ class TrtEngine:
     Args:
         path: The engine's file, for messages.
         opened: The engine on the GPU.
+        context: Its execution context.
         described: What a child process found out about it.
         device: The GPU, closed with the engine.
-        context: The engine's execution context.
-        cuda_graph: Whether batches are replayed as a CUDA graph.
+        cuda_graph: Whether batches are recorded and replayed as a CUDA graph.
 
     Raises:
         BackendError: CUDA refuses.
@@ -93,20 +134,21 @@ class TrtEngine:
         self,
         path: Path,
         opened: Opened,
+        context: Context,
         described: Mapping[str, Any],
         device: Device,
-        context: Any,
         *,
         cuda_graph: bool,
     ) -> None:
         self.path = path
         self._opened: Opened | None = opened
-        self._context = context
+        self._context = context.raw
+        self._save = context.save
         self._signature = signature_of(described, path)
         self._profiles: list[Mapping[str, Mapping[str, list[int]]]] = described["profiles"]
         self._device = device
         self._stream: Stream = device.stream()
-        self._graphs = cuda_graph
+        self._graphs = cuda_graph and not context.own_graphs
         self._bound: dict[Shapes, _Bound] = {}
         self._active: Shapes | None = None
 
@@ -130,12 +172,12 @@ class TrtEngine:
         """
         if self._opened is None:
             raise EngineError("the engine is closed", where=self.path)
-        fitted = fit(feeds, self._signature, self.path)
-        shapes = tuple((name, array.shape) for name, array in fitted.items())
+        batch = fitted(feeds, self._signature, self.path)
+        shapes = tuple((name, array.shape) for name, array in batch.items())
         with logged(self._opened.library) as log:
             try:
                 bound = self._bind(shapes, log)
-                bound.binding.feed(fitted, self._stream)
+                bound.binding.feed(batch, self._stream)
                 if bound.graph is not None:
                     bound.graph.launch(self._stream)
                 else:
@@ -152,7 +194,9 @@ class TrtEngine:
             self._active = None
             self._set_shapes(shapes, log)
             self._bound[shapes] = bound = _Bound(
-                Binding(self._device, self._layout(self._signature.inputs), self._layout(self._signature.outputs))
+                Binding(
+                    self._device, self._layout(self._signature.inputs), self._layout(self._signature.outputs)
+                )
             )
             self._set_addresses(bound.binding)
             if self._graphs:
@@ -185,7 +229,7 @@ class TrtEngine:
                 raise EngineError(
                     f"the batch is outside of the engine's profile: input '{name}'", where=self.path,
                     expected=f"{limits['min']} to {limits['max']}", found=list(shapes[name]),
-                    hint="profile = {min = …, opt = …, max = …} in the suite, or build the engine for this batch",
+                    hint="profile = {min = …, opt = …, max = …} in the suite, or an engine for this batch",
                 )  # fmt: skip
 
     def _layout(self, tensors: Sequence[Tensor]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -234,7 +278,10 @@ class TrtEngine:
             return
         with suppress(BackendError):  # work that failed is told where it failed
             self._stream.synchronize()
-        # Context and engine free device memory in their destructors, which needs the GPU's context.
+        with suppress(OSError):  # a cache that cannot be written costs the next start time, no more
+            self._save()
+        # Their destructors free device memory, which needs the GPU's context: before the device is closed.
         self._context = None
+        self._save = lambda: None
         self._opened = None
         self._device.close()

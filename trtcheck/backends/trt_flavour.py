@@ -129,14 +129,14 @@ def require_readable(path: Path, flavour: Flavour, version: str) -> None:
     built = rtx_version(path)
     if built is not None and parsed(built) != parsed(version):
         raise EngineError(
-            f"the engine was built by another version of {flavour.label}; its engines run on that version alone",
+            f"the engine was built by another version of {flavour.label}, and runs on that one alone",
             where=path, expected=f"{version}, which is installed", found=built,
             hint=f"build it anew, or: pip install {flavour.name}-cu13=={built}",
         )  # fmt: skip
 
 
 def rtx_version(path: Path) -> str | None:
-    """The version of TensorRT for RTX that built the engine at *path*, for example ``"1.7.1.116"``, if it tells."""
+    """The version of RTX that built the engine at *path*, for example ``"1.7.1.116"``, if it tells."""
     head = _head(path)
     if not head.startswith(RTX.magics) or head[_RTX_INNER_MAGIC_AT:][:4] not in RTX.magics:
         return None

@@ -1,7 +1,7 @@
-"""What TensorRT's parser made of an ONNX model: layers by type, and the precision that each product computes in.
+"""What TensorRT's parser made of an ONNX model: its layers, and the precision of each product.
 
-In a strongly typed network the types of its layers decide, and they can be read without a GPU. The functions take
-the bindings' objects and are run in the child process that builds.
+In a strongly typed network the types of its layers decide, and they can be read without a GPU. The functions
+take the bindings' objects and are run in the child process that builds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trtcheck.backends.graph_types import name_of, walk
+from trtcheck.backends.products import PRODUCTS
 
 if TYPE_CHECKING:
     import onnx
@@ -23,8 +24,7 @@ TYPES = {
 }  # fmt: skip
 """ONNX's names of element types by TensorRT's."""
 
-_PRODUCTS = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"})
-_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_MULTIPLIES = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"})
 _PASSES_ON = frozenset({"SHUFFLE", "IDENTITY", "SQUEEZE", "UNSQUEEZE"})
 _PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 _WIDEST_FIRST = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8")
@@ -32,8 +32,8 @@ _WIDEST_FIRST = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8")
 _METADATA = re.compile(r"\[ONNX Layer: (.+?)\](?=\s*(\[|$))")
 
 DEPTHWISE = (
-    "TensorRT is known to run depthwise convolutions of an INT8 graph in a wider type where that is faster; "
-    "the graph asks for INT8, and the answers stay within its rounding"
+    "the graph asks for INT8, but TensorRT is known to run depthwise convolutions in a wider type where it has "
+    "no faster kernel"
 )
 
 
@@ -46,34 +46,37 @@ def facts(network: Any, model: onnx.ModelProto, *, tf32: bool) -> dict[str, Any]
         tf32: Whether products of FP32 tensors may read their inputs as TF32.
 
     Returns:
-        ``nodes``, ``types`` and ``computes`` as `trtcheck.backends.base.Backend.build` has them (constants are
-        not counted), ``layers`` (by TensorRT's type of layer), ``depthwise`` (names of depthwise convolutions
-        that compute in INT8) and ``notes``.
+        ``nodes``, ``types`` and ``computes`` as `trtcheck.backends.base.Backend.build` has them (constants
+        are not counted), ``layers`` (by TensorRT's type of layer), ``depthwise`` (names of depthwise
+        convolutions that compute in INT8) and ``notes``.
     """
     layers = [layer for layer in network if layer.type.name != "CONSTANT"]
     makers = _makers(layers)
-    products = [layer for layer in layers if layer.type.name in _PRODUCTS]
-    computes = {id(layer): _precision(layer, makers, tf32=tf32) for layer in products}
-    names = _Origins(model)
+    origins = _Origins(model)
+    products = [
+        (layer, origins.of(layer), precision)
+        for layer in layers
+        if layer.type.name in _MULTIPLIES and (precision := _precision(layer, makers, tf32=tf32)) is not None
+    ]
     depthwise = [
-        names.of(layer).name
-        for layer in products
-        if computes[id(layer)] == "int8" and _is_depthwise(layer, names.of(layer))
+        origin.name
+        for layer, origin, precision in products
+        if precision == "int8" and _is_depthwise(layer, origin)
     ]
     types = Counter(kind for layer in layers for kind in _result_types(layer))
-    quantized = sum(found == "int8" for found in computes.values())
+    quantized = sum(precision == "int8" for _, _, precision in products)
     return {
         "nodes": len(layers),
         "types": {**dict(sorted(types.items())), "quantized": quantized},
         "layers": dict(sorted(Counter(layer.type.name for layer in layers).items())),
-        "computes": _by_node(((layer, computes[id(layer)]) for layer in products), names),
+        "computes": _by_node((origin, precision) for _, origin, precision in products),
         "depthwise": depthwise,
         "notes": [f"{DEPTHWISE}: {', '.join(depthwise)}"] if depthwise else [],
     }
 
 
 class _Origin(NamedTuple):
-    """The ONNX node that a layer was made from: its name, and its operator and groups where they are known."""
+    """The ONNX node that a layer was made from: its name, and operator and groups where they are known."""
 
     name: str
     operator: str | None = None
@@ -100,12 +103,11 @@ class _Origins:
         return self._known.get(name, _Origin(name))
 
 
-def _by_node(products: Iterable[tuple[Any, str]], names: _Origins) -> dict[str, str]:
-    """The precision of every Conv, ConvTranspose, MatMul and Gemm; the widest where several layers share a name."""
+def _by_node(products: Iterable[tuple[_Origin, str]]) -> dict[str, str]:
+    """The precision of every product of ONNX by name; the widest where several layers share a name."""
     found: dict[str, str] = {}
-    for layer, precision in products:
-        origin = names.of(layer)
-        if origin.operator is None or origin.operator in _OPERATORS:
+    for origin, precision in products:
+        if origin.operator is None or origin.operator in PRODUCTS:
             found[origin.name] = min(precision, found.get(origin.name, precision), key=_width)
     return found
 
@@ -124,14 +126,13 @@ def _result_types(layer: Any) -> set[str]:
     return {TYPES.get(kind, kind) for kind in kinds}
 
 
-def _precision(layer: Any, makers: Mapping[str, Any], *, tf32: bool) -> str:
+def _precision(layer: Any, makers: Mapping[str, Any], *, tf32: bool) -> str | None:
+    """The precision that a product computes in; None for one of integers."""
     sources = [_quantized_type(layer, index, makers) for index in (0, 1)]
     if sources[0] is not None and sources[1] is not None:
         return max(sources[0], sources[1]).lower()  # FP8 and INT8 do not meet in one product
-    kind = layer.get_input(0).dtype.name
-    if kind == "FLOAT" and tf32:
-        return "tf32"
-    return _PRECISIONS.get(kind, str(kind).lower())
+    kind = _PRECISIONS.get(layer.get_input(0).dtype.name)
+    return "tf32" if kind == "fp32" and tf32 else kind
 
 
 def _quantized_type(layer: Any, index: int, makers: Mapping[str, Any]) -> str | None:

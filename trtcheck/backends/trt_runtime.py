@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 from trtcheck.backends.trt_flavour import Flavour
 from trtcheck.errors import BackendError, EngineError
@@ -55,8 +55,9 @@ def library_of(flavour: Flavour) -> Any:
     missing = [name for name in _NEEDED if not hasattr(library, name)]
     if missing:
         raise BackendError(
-            f"the package '{flavour.module}' is not {flavour.label}", where=getattr(library, "__file__", None),
-            expected=", ".join(_NEEDED), found=f"a module without {', '.join(missing)}", hint=flavour.install,
+            f"the package '{flavour.module}' is not {flavour.label}",
+            where=getattr(library, "__file__", None), expected=", ".join(_NEEDED),
+            found=f"a module without {', '.join(missing)}", hint=flavour.install,
         )  # fmt: skip
     flavour.require_version(str(getattr(library, "__version__", "")))
     return library
@@ -66,7 +67,7 @@ def library_of(flavour: Flavour) -> Any:
 def logger_of(library: Any) -> Any:
     """The process's logger: TensorRT keeps the first it is given, whatever it is given later."""
 
-    class Log(library.ILogger):  # type: ignore[misc, name-defined]
+    class Log(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             library.ILogger.__init__(self)
             self.errors: list[str] = []

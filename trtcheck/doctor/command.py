@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     names = () if options.no_self_test else tuple(dict.fromkeys(options.backend))
     found = diagnose(names, cache=options.cache, said=_say)
     document = found.document()
-    whole = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    whole = json.dumps(document, indent=1) + "\n"
     if options.json == _STDOUT:
         sys.stdout.write(whole)
     else:

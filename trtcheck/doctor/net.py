@@ -179,32 +179,64 @@ def _scored(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def net(precision: Precision) -> Net:
     """The net whose numbers are chosen for *precision*.
 
-    Two channels of the images hold 0 to 3, the third 1. The convolution's results lie `_OFFSET` steps of the
-    type above whole quarters between 8 and 16, but for two maps that ReLU empties. The Gemm's weights lie as
-    far above numbers of the type, all of one sign for one class, so that nothing cancels out.
+    The images hold quarters of different brightness, from 0 to 3, and a third channel of 1. The convolution's
+    results lie `_OFFSET` steps of the type above whole quarters between 2 and 16, but for two maps that ReLU
+    empties. The Gemm's weights lie as far above numbers of the type, all of one sign for one class, so that
+    nothing cancels out; they differ much, so that no two places, maps or classes can be mistaken.
     """
-    digits, int8 = _DIGITS[precision], precision is Precision.INT8
-    if precision is Precision.FP32:
-        digits = _DIGITS[Precision.TF32]  # so that TF32 in its place is found out
-    pattern = np.arange(sum(BATCHES) * 2 * _SIDE * _SIDE)
-    images = np.ones((sum(BATCHES), _CHANNELS, _SIDE, _SIDE))
-    images[:, :2] = (pattern * pattern // 7 % 4).reshape(-1, 2, _SIDE, _SIDE)
+    # FP32 takes the numbers of TF32, so that TF32 in its place is found out.
+    digits = _DIGITS[Precision.TF32 if precision is Precision.FP32 else precision]
+    int8 = precision is Precision.INT8
+    conv_step, dense_step = (
+        (0.0, _OFFSET) if int8 else (_OFFSET * 2.0 ** (2 - digits), _OFFSET * 2.0 ** (1 - digits))
+    )
+    return Net(
+        precision,
+        conv=_taps(conv_step),
+        conv_bias=np.where(np.arange(_MAPS) < _MAPS - 2, 2 + np.arange(_MAPS) / 2, -16.0),
+        dense=_levels(dense_step) * 2.0**-11 if int8 else _binades(dense_step) * 2.0**-7,
+        dense_bias=(np.arange(_CLASSES) - 4.0) / 4,
+        images=_images(),
+    )
 
-    conv = np.zeros((_MAPS, _CHANNELS, 3, 3))
-    for number, weights in enumerate(conv):  # five taps each, of a half and a quarter
-        taps = weights[:2].reshape(-1)
-        taps[(number * 2 + np.array([0, 4, 7, 11, 14])) % len(taps)] = (0.5, 0.25, 0.5, 0.25, 0.5)
-    conv[:, 2, 1, 1] = 0 if int8 else _OFFSET * 2.0 ** (4 - digits)
-    conv_bias = np.where(np.arange(_MAPS) < _MAPS - 2, 8.0, -16.0)
 
-    column, row = np.arange(_FEATURES), np.arange(_CLASSES)[:, None]
-    turn = (column * 5 + row * 3 + column // 16) % 16
-    if int8:
-        coarse = np.where(column == row, _LEVELS, 9 + turn + _OFFSET) * 2.0**-11
-    else:
-        coarse = (1 + turn / 16 + _OFFSET * 2.0 ** (1 - digits)) / 128
-    dense_bias = (np.arange(_CLASSES) - 4.0) / 4
-    return Net(precision, conv, conv_bias, coarse * np.where(row % 2, -1, 1), dense_bias, images)
+def _images() -> np.ndarray:
+    number, channel, row, column = np.indices((sum(BATCHES), _CHANNELS, _SIDE, _SIDE))
+    quarter = row // 4 * 2 + column // 4
+    brightness = (number * (number + quarter) + channel + quarter * quarter) % 3 * 3 - 3
+    images = np.clip(brightness + (row * 3 + column * 5 + number) % 3, 0, 3)
+    return np.where(channel < _CHANNELS - 1, images, 1).astype(np.float64)
+
+
+def _taps(offset: float) -> np.ndarray:
+    """Five weights of a half and a quarter for every map, and *offset* in the middle of the channel of 1."""
+    weights = np.zeros((_MAPS, _CHANNELS, 3, 3))
+    for number, taps in enumerate(weights[:, :-1].reshape(_MAPS, -1)):
+        taps[(number * 5 + np.array([0, 4, 7, 11, 14])) % len(taps)] = (0.5, 0.25, 0.5, 0.25, 0.5)
+        weights[number, :-1] = taps.reshape(weights[number, :-1].shape)
+    weights[:, -1, 1, 1] = offset
+    return weights
+
+
+def _turns() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signs by class; and by class and feature two numbers without order: 0 to 15, and 0 to 3."""
+    row, column = np.indices((_CLASSES, _FEATURES))
+    mixed = (column * column * 7 + column * (2 * row + 5) + row * 11) % 61
+    return np.where(row % 2, -1, 1), mixed % 16, mixed // 16
+
+
+def _binades(offset: float) -> np.ndarray:
+    """Weights from 1 to 16, each *offset* times its binade above a number of few digits."""
+    sign, fine, coarse = _turns()
+    return np.asarray(sign * (1 + fine / 16 + offset) * 2.0**coarse)
+
+
+def _levels(offset: float) -> np.ndarray:
+    """Weights from 8 to 62 and *offset*, where the largest of each class is 127."""
+    sign, fine, coarse = _turns()
+    row, column = np.indices(sign.shape)
+    levels = np.floor((8 + fine / 2) * 2.0 ** np.minimum(coarse, 2)) + offset
+    return np.asarray(sign * np.where(column == row, _LEVELS, levels))
 
 
 def share_of(answers: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:

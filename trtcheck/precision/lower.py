@@ -1,4 +1,4 @@
-"""Makes the FP32, FP16, BF16 or INT8 version of an ONNX model, with a manifest of what was done."""
+"""Makes the FP32, TF32, FP16, BF16 or INT8 version of an ONNX model, with a manifest of what was done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trtcheck.precision import batchnorm, calibrate, graph, narrow, quantize, re
 from trtcheck.precision.placement import QUANTIZED_OPS, has_float_work
 from trtcheck.precision.storage import save
 
-LOWERING_VERSION = 2
+LOWERING_VERSION = 3
 
 _NARROW = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
 # Conv, Gemm-fed pooling and others take bfloat16 from opset 22 on; Q/DQ take FP16 scales from 19 on.
@@ -37,6 +37,7 @@ class _Work:
     narrowed: set[str] = field(default_factory=set)
     quantized: set[str] = field(default_factory=set)
     kept: dict[str, str] = field(default_factory=dict)
+    inner: list[dict[str, str]] = field(default_factory=list)
     clamped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -52,7 +53,7 @@ def lower(
 ) -> dict[str, Any]:
     """Writes the version of the FP32 model *source* in *precision* to *target*.
 
-    The same source, spec and calibration data give the same bytes. Weights of more than 1.8 GB go to
+    TF32 is the graph of FP32: whoever runs it is to switch TF32 on. The same source, spec and calibration data give the same bytes. Weights of more than 1.8 GB go to
     ``<stem>.weights`` beside *target*, whose name the model holds: rename the folder, not the file.
 
     Args:
@@ -74,7 +75,7 @@ def lower(
         LoweringError: The precision cannot be made from it.
         BackendError: ONNX Runtime, which calibration runs on, is not installed.
     """
-    _check(spec, source)
+    _check(spec, precision, source)
     int8 = precision is Precision.INT8
     if int8 and calibration is None:
         raise calibrate.missing(source)
@@ -86,13 +87,23 @@ def lower(
         _narrow(work, TensorProto.FLOAT16)
     elif precision in _NARROW:
         _narrow(work, _NARROW[precision])
+    if int8 or precision in _NARROW:
+        work.inner = _inner_products(work.model)
     graph.drop_unused(work.model.graph)
     work.notes += _remarks(work)
     _write(work, target)
     return _manifest(work, precision, spec)
 
 
-def _check(spec: LoweringSpec, source: Path) -> None:
+def _check(spec: LoweringSpec, precision: Precision, source: Path) -> None:
+    if precision is Precision.TF32 and spec.exclude:
+        raise LoweringError(
+            "exclude cannot be honoured under TF32",
+            where=source,
+            expected="no exclude: TensorRT has one switch for TF32, for the whole network",
+            found=", ".join(spec.exclude),
+            hint="leave it out, or test fp32",
+        )
     if spec.method not in calibrate.METHODS:
         raise LoweringError(
             "unknown calibration method",
@@ -175,6 +186,17 @@ def _narrow(work: _Work, narrow_type: int) -> None:
     work.clamped = done.clamped
 
 
+def _inner_products(model: ModelProto) -> list[dict[str, str]]:
+    """Why what multiplies inside an If, Loop or Scan stayed in FP32, as entries of the manifest."""
+    return [
+        {"node": inner.name, "op": inner.op_type, "reason": f"is inside '{node.name}'"}
+        for node in model.graph.node
+        for body in graph.subgraphs(node)
+        for inner in graph.all_nodes(body)
+        if inner.op_type in QUANTIZED_OPS
+    ]
+
+
 def _remarks(work: _Work) -> list[str]:
     """What a reader of a verdict should know of the lowering."""
     remarks = []
@@ -228,9 +250,12 @@ def _manifest(work: _Work, precision: Precision, spec: LoweringSpec) -> dict[str
             "wide": len(set(work.floats) - work.narrowed - work.quantized),
         },
         "kept": [
-            {"node": name, "op": types[name], "reason": work.kept[name]}
-            for name in work.nodes
-            if name in work.kept
+            *(
+                {"node": name, "op": types[name], "reason": work.kept[name]}
+                for name in work.nodes
+                if name in work.kept
+            ),
+            *work.inner,
         ],
         "clamped": work.clamped,
         "folded": work.folded,

@@ -80,10 +80,13 @@ class Result:
 
     def kept(self) -> list[dict[str, str]]:
         """The nodes that are wider than what was asked for, with the reason."""
+        int8 = self.precision is Precision.INT8
         entries = []
         for node in self.source.model.graph.node:
-            left = node.name in self.wide and bool(self.narrowed)
-            if self.precision is Precision.INT8 and node.op_type in QUANTIZED_OPS:
+            left = node.name in self.wide and (
+                not int8 or bool(self.narrowed)
+            )  # rest = "fp32" is wide by wish
+            if int8 and node.op_type in QUANTIZED_OPS:
                 left = node.name in self.wide | self.narrowed
             if left:
                 reason = "excluded" if node.name in self.source.excluded else "left wide by ModelOpt"

@@ -27,6 +27,12 @@ _OWN_TYPE = frozenset(
      "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "SequenceEmpty")
 )  # fmt: skip
 
+REFUSED: dict[int, frozenset[str]] = {TensorProto.BFLOAT16: frozenset(("GRU", "HardSwish", "Mish"))}
+"""What ONNX allows in a narrow type and TensorRT's parser does not take: docs/tensorrt_ops.md has all of them.
+
+Products are not among them, for they have to be what was asked for, or fail.
+"""
+
 Slots = tuple[bool, ...]
 
 
@@ -80,8 +86,13 @@ def place(model: ModelProto, values: Values, narrow: int, excluded: Collection[s
             places.append(_wide(node, None))
         else:
             inputs, outputs = _admitted(node, opset, values, narrow)
-            missing = f"ONNX opset {opset} has no {_TYPE_STRINGS[narrow][7:-1]} {node.op_type}"
-            places.append(Place(True, inputs, outputs) if any(inputs + outputs) else _wide(node, missing))
+            kind = f"{_TYPE_STRINGS[narrow][7:-1]} {node.op_type}"
+            if not any(inputs + outputs):
+                places.append(_wide(node, f"ONNX opset {opset} has no {kind}"))
+            elif node.op_type in REFUSED.get(narrow, ()):
+                places.append(_wide(node, f"TensorRT does not take {kind}"))
+            else:
+                places.append(Place(True, inputs, outputs))
     _place_casts(model, places, shapes)
     return places
 

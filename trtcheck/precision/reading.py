@@ -13,7 +13,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from trtcheck import model as models
 from trtcheck.errors import LoweringError
-from trtcheck.precision.graph import DOMAINS, attribute, drop_unused, opset_of, unique, without_weights
+from trtcheck.precision.graph import (
+    DOMAINS, all_nodes, attribute, drop_unused, opset_of, subgraphs, unique, without_weights,
+)  # fmt: skip
 
 OLDEST_OPSET = 13
 OLDEST_IR = 8
@@ -89,14 +91,18 @@ def _open_dimensions(graph: GraphProto) -> None:
 
 
 def _name_nodes(graph: GraphProto) -> None:
-    taken = {node.name for node in graph.node if node.name}
+    """Gives every node a name of its own, those inside If, Loop and Scan last."""
+    inside = [inner for node in graph.node for body in subgraphs(node) for inner in all_nodes(body)]
+    taken: set[str] = set()
     seen: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if not node.name:
-            node.name = unique(f"{node.op_type}_{index}", taken)
-        elif node.name in seen:
-            node.name = unique(node.name, taken)
-        seen.add(node.name)
+    for nodes in (graph.node, inside):
+        taken |= {node.name for node in nodes if node.name}
+        for index, node in enumerate(nodes):
+            if not node.name:
+                node.name = unique(f"{node.op_type}_{index}", taken)
+            elif node.name in seen:
+                node.name = unique(node.name, taken)
+            seen.add(node.name)
 
 
 def _constant_of(node: NodeProto) -> TensorProto | None:

@@ -111,6 +111,7 @@ def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -
         "cached": facts.get("cached"),
         "facts": facts.get("facts"),
         "lowered": facts.get("lowered"),
+        "beside": facts.get("beside"),
         "notes": list(dict.fromkeys(note for i in items for note in i["notes"])),
     }
 

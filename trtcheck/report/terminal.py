@@ -100,6 +100,8 @@ def _engine(engine: Mapping[str, Any], untold: Sequence[str]) -> str:
         parts.append(f"inconclusive: {', '.join(untold)}")
     if engine["baseline"] and engine["baseline"]["status"] == "compared":
         parts.append("baseline compared")
+    if engine["beside"]:
+        parts.append(f"{engine['beside']['backend']} built it too")
     if 0 < len(engine["checks"]) < len(Check):
         parts.append(f"checked: {', '.join(engine['checks'])}")
     detail = f": {', '.join(part for part in parts if part)}" if parts else ""

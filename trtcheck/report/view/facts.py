@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from trtcheck import names
 from trtcheck.report.view.formats import backend_name, count, digest, figure, grouped, nodes, share, with_unit
@@ -161,14 +162,68 @@ def of_build(engine: Record) -> tuple[Fact, ...]:
             _fact("nodes", _tally((lowered.get("nodes") or {}).items())),
             _fact("changed constants", nodes(clamped) if clamped else None, code=True),
             _fact("folded nodes", lowered.get("folded") or None, code=True),
-            _fact("nodes of the engine", count(built.get("nodes"))),
-            _fact("computing in", _tally((n, c) for n, c in sorted((built.get("types") or {}).items()) if c)),
-            _fact("engine size", with_unit(count(built.get("engine_bytes")), "bytes")),
+            *_of_facts(built),
+            *_of_recording(built),
+            *_of_beside(engine.get("beside")),
             _fact("source digest", digest(lowered.get("source_digest")), code=True),
             _fact("calibration digest", digest(lowered.get("calibration_digest")), code=True),
             _fact("lowered digest", digest(lowered.get("digest")), code=True),
             *(_fact("note", note) for note in lowered.get("notes") or ()),
         )
+    )
+
+
+def _of_facts(built: Record) -> tuple[Fact, ...]:
+    """What an engine is made of."""
+    tensorrt, inspector = built.get("tensorrt") or {}, built.get("inspector")
+    inspected = _tally(sorted(inspector.items())) if inspector else built.get("inspector_note")
+    profile = (built.get("profile") or {}).items()
+    return (
+        _fact("nodes of the engine", count(built.get("nodes"))),
+        _fact("computing in", _tally((n, c) for n, c in sorted((built.get("types") or {}).items()) if c)),
+        _fact("products computing in", _tally(sorted(Counter((built.get("computes") or {}).values()).items()))),
+        _fact("engine size", with_unit(count(built.get("engine_bytes")), "bytes")),
+        _fact("device memory", with_unit(count(built.get("memory_bytes")), "bytes")),
+        _fact("TensorRT", " ".join(str(part) for part in tensorrt.values())),
+        _fact("engine inspector", inspected),
+        _fact("profile", "; ".join(f"{name} {_shapes(shapes)}" for name, shapes in profile), code=True),
+        _fact("build time", with_unit(figure(built.get("seconds"), ".1f"), "s")),
+    )
+
+
+def _shapes(shapes: Record) -> str:
+    return " / ".join("x".join(map(str, shapes[end])) for end in ("min", "opt", "max"))
+
+
+def _of_recording(built: Record) -> tuple[Fact, ...]:
+    """Where recorded answers come from."""
+    if "format" not in built:
+        return ()
+    times = built.get("times") or {}
+    return (
+        _fact("recorded on", built.get("device")),
+        _fact("recorded with", built.get("runtime")),
+        _fact("recorded precision", built.get("precision")),
+        _fact("format", built.get("format")),
+        _fact("recorded images", count(built.get("images"))),
+        *(_fact(f"recorded {what}", _times(figures)) for what, figures in sorted(times.items())),
+    )
+
+
+def _times(figures: object) -> str:
+    if not isinstance(figures, Mapping):
+        return str(figures)
+    return ", ".join(f"{name.removesuffix('_ms')} {figure(value, '.3g')} ms" for name, value in figures.items())
+
+
+def _of_beside(beside: Record | None) -> tuple[Fact, ...]:
+    """The TensorRT engine that was built and not run."""
+    if not beside:
+        return ()
+    how = "from the cache" if beside["cached"] else "built in this run"
+    return (
+        _fact("built besides, not run", f"{beside['backend']}, {how}"),
+        *(replace(fact, term=f"{beside['backend']}: {fact.term}") for fact in _of_facts(beside["facts"])),
     )
 
 

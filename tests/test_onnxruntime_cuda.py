@@ -1,0 +1,300 @@
+"""ONNX Runtime's CUDA backend where there is no GPU: what it refuses, and its bookkeeping on a fake driver.
+
+tests/gpu has it on a real GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_cuda
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from fake_cuda import FakeDriver
+from graphs import FLOAT, FP16, cnn, graph, quantized, save, weight
+from onnx import TensorProto, helper
+
+from trtcheck import gpu
+from trtcheck.backends import onnxruntime_cuda, onnxruntime_cuda_session
+from trtcheck.backends.base import BuildPlan
+from trtcheck.backends.onnxruntime import open_session, session_options
+from trtcheck.backends.onnxruntime_cuda import OnnxRuntimeCuda, why_not
+from trtcheck.backends.onnxruntime_cuda_session import OrtCudaSession, provider_options, refusal
+from trtcheck.case import BuildSpec, Numerics, Precision
+from trtcheck.errors import BackendError, EngineError
+
+X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
+CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+# For real, without a GPU.
+
+
+def test_onnxruntime_without_cuda_is_refused() -> None:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert why_not() == "onnxruntime-gpu is not installed"
+        with pytest.raises(
+            BackendError, match=r"(?s)found: +onnxruntime .*CPUExecutionProvider.*trtcheck\[gpu\]"
+        ):
+            OnnxRuntimeCuda(threads=1)
+
+
+def test_provider_options_say_what_is_computed_how() -> None:
+    plain = provider_options(1)
+    assert plain["use_tf32"] == plain["enable_cuda_graph"] == "0"
+    assert plain["device_id"] == "1"
+    assert "user_compute_stream" not in plain
+    assert provider_options(0, tf32=True)["use_tf32"] == "1"
+    assert provider_options(0, cuda_graph=True)["enable_cuda_graph"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("told", "memory"),
+    [
+        ("bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 1073741824", True),
+        ("CUDA failure 2: out of memory ; GPU=0", True),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", True),
+        ("Available memory of 8 is smaller than requested bytes of 1099511627776", True),
+        ("Non-zero status code returned while running Reshape node", False),
+    ],
+)
+def test_a_lack_of_memory_is_called_so(told: str, memory: bool) -> None:
+    error = refusal("it failed", Path("engine.onnx"), RuntimeError(told))
+    assert str(error).startswith(
+        "engine.onnx: it failed: the GPU is out of memory" if memory else "engine.onnx: it failed\n"
+    )
+    assert told in str(error)
+    assert ("a smaller batch" in str(error)) is memory
+
+
+# With CUDA in ONNX Runtime, by a fake.
+
+
+@pytest.fixture
+def fake_providers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: CUDA)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libfoo.so.9: gone"))  # noqa: T201
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch, fake_providers: None) -> Iterator[FakeDriver]:
+    yield fake_cuda.install(monkeypatch)
+    gpu.all_gpus.cache_clear()
+
+
+def test_fake_providers_without_a_driver_are_refused(
+    fake_providers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> None:
+        raise BackendError("there is no NVIDIA driver on this machine")
+
+    gpu.all_gpus.cache_clear()
+    monkeypatch.setattr(gpu, "bindings", absent)
+    assert why_not() == "there is no NVIDIA driver on this machine"
+    with pytest.raises(BackendError, match="no NVIDIA driver"):
+        OnnxRuntimeCuda(threads=1)
+
+
+def test_a_fake_driver_older_than_onnxruntime_is_refused(driver: FakeDriver) -> None:
+    driver.version = 12090
+    with pytest.raises(
+        BackendError, match=r"(?s)too old for onnxruntime-gpu.*CUDA 13\.0 \(driver 580\.65 or newer\)"
+    ):
+        OnnxRuntimeCuda(threads=1)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_libraries_missing_beside_a_fake_gpu_are_told(
+    driver: FakeDriver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime here has no CUDA provider, takes the CPU silently, and is found out."""
+    assert why_not() is None
+    with pytest.raises(
+        BackendError, match=r"(?s)does not work on Fake GPU 0.*found: +Failed to load libfoo\.so\.9"
+    ):
+        OnnxRuntimeCuda(threads=1)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_silent_fall_back_to_the_cpu_is_found_out(fake_providers: None) -> None:
+    data = cnn().SerializeToString()
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(
+            BackendError,
+            match=r"(?s)CUDA provider cannot be loaded.*expected: CUDAExecutionProvider.*cuda-and-cudnn",
+        ),
+    ):
+        onnxruntime_cuda_session.open_on_gpu(data, None, 1, provider_options(0))
+
+
+# Bound to the memory of a fake driver, which is the host's; ONNX Runtime's CPU provider computes.
+
+
+@pytest.fixture
+def backend(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> OnnxRuntimeCuda:
+    def on_cpu(source: str | bytes, where: Path | None, threads: int, options: dict[str, str]) -> Any:
+        settings = session_options(threads)
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        return open_session(source, where, settings)
+
+    for module in (onnxruntime_cuda, onnxruntime_cuda_session):
+        monkeypatch.setattr(module, "open_on_gpu", on_cpu)
+    monkeypatch.setattr(onnxruntime_cuda_session, "DEVICE", "cpu")
+    return OnnxRuntimeCuda(threads=1)
+
+
+Open = Callable[..., OrtCudaSession]
+
+
+@pytest.fixture
+def opened(backend: OnnxRuntimeCuda, driver: FakeDriver, tmp_path: Path) -> Iterator[Open]:
+    sessions = []
+
+    def made(model: onnx.ModelProto, precision: Precision | None = None, **spec: bool) -> OrtCudaSession:
+        plan = BuildPlan(save(model, tmp_path / "lowered.onnx"), precision, {}, BuildSpec(**spec))
+        backend.build(plan, tmp_path / "engine.onnx", lambda _count: None)
+        sessions.append(backend.load(tmp_path / "engine.onnx", plan))
+        return sessions[-1]
+
+    yield made
+    for session in sessions:
+        session.close()
+    assert driver.held == {}
+
+
+def test_a_fake_backend_says_what_it_is(backend: OnnxRuntimeCuda, tmp_path: Path) -> None:
+    assert (backend.info.name, backend.info.device) == ("onnxruntime-cuda", "Fake GPU 0")
+    assert (backend.suffix, backend.cannot_run) == (".onnx", None)
+    plan = BuildPlan(tmp_path, Precision.TF32, {}, BuildSpec())
+    assert backend.numerics(plan) is Numerics.NATIVE
+    assert backend.identity(plan)["tf32"] is True
+    assert backend.identity(plan)["gpu"] == "Fake GPU 0"
+
+
+def test_a_fake_build_writes_the_model_as_it_is(backend: OnnxRuntimeCuda, tmp_path: Path) -> None:
+    plan = BuildPlan(save(cnn(), tmp_path / "lowered.onnx"), Precision.TF32, {}, BuildSpec())
+    steps: list[int] = []
+    facts = backend.build(plan, tmp_path / "engine.onnx", steps.append)
+    assert onnx.load(tmp_path / "engine.onnx") == cnn()
+    assert facts["engine_bytes"] == (tmp_path / "engine.onnx").stat().st_size
+    assert facts["computes"] == dict.fromkeys(("conv", "dw", "pw", "gemm"), "tf32")
+    assert facts["providers"].keys() == {"CPUExecutionProvider"}
+    assert facts["notes"][0].startswith("on the CPU, ")
+    assert "3 Conv" in facts["notes"][0]
+    assert steps == [1]
+
+
+def test_a_fake_int8_build_says_that_its_latency_does_not_count(
+    backend: OnnxRuntimeCuda, tmp_path: Path
+) -> None:
+    plan = BuildPlan(save(quantized(FP16), tmp_path / "lowered.onnx"), Precision.INT8, {}, BuildSpec())
+    facts = backend.build(plan, tmp_path / "engine.onnx", lambda _count: None)
+    assert facts["notes"][0] == (
+        "INT8 computed in floating point by ONNX Runtime CUDA: accuracy counts, latency does not"
+    )
+
+
+def test_a_refused_model_leaves_no_engine_behind_a_fake(backend: OnnxRuntimeCuda, tmp_path: Path) -> None:
+    node = helper.make_node("NoSuchOp", ["x"], ["y"])
+    made = save(graph([node], [("x", FLOAT, ["N"])], [("y", FLOAT, ["N"])]), tmp_path / "lowered.onnx")
+    with pytest.raises(EngineError, match=r"(?s)does not take the model.*NoSuchOp"):
+        backend.build(BuildPlan(made, None, {}, BuildSpec()), tmp_path / "engine.onnx", lambda _count: None)
+    assert not (tmp_path / "engine.onnx").exists()
+
+
+def test_a_fake_gpu_without_tf32_is_refused(
+    backend: OnnxRuntimeCuda, driver: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        driver, "cuDeviceGetAttribute", lambda kind, _device: (fake_cuda.CUresult.CUDA_SUCCESS, kind - 68)
+    )
+    gpu.all_gpus.cache_clear()
+    old = OnnxRuntimeCuda(threads=1)
+    plan = BuildPlan(save(cnn(), tmp_path / "lowered.onnx"), Precision.TF32, {}, BuildSpec())
+    with pytest.raises(EngineError, match=r"(?s)has no TF32.*8\.0 or later.*found: +7\.8"):
+        old.build(plan, tmp_path / "engine.onnx", lambda _count: None)
+
+
+def test_batches_of_any_size_on_the_fake_driver(opened: Open) -> None:
+    engine = opened(cnn())
+    whole = engine.infer({"x": X})["y"]
+    for size in (8, 3, 8, 1, 2, 4, 5, 6, 7, 3, 8):
+        np.testing.assert_allclose(engine.infer({"x": X[:size]})["y"], whole[:size], rtol=1e-6)
+    np.testing.assert_allclose(engine.infer({"x": X.astype(np.float64)})["y"], whole, rtol=1e-6)
+    assert engine.infer({"x": X[:0]})["y"].shape == (0, 5)
+    again = engine.infer({"x": -X})["y"]
+    assert np.abs(again - whole).max() > 0.01
+
+
+def test_buffers_of_long_unused_shapes_are_freed_on_the_fake_driver(opened: Open, driver: FakeDriver) -> None:
+    engine = opened(cnn())
+    for size in (1, 2, 3, 4, 5, 6):
+        for _ in range(2):
+            engine.infer({"x": X[:size]})
+    assert (
+        list(driver.held.values()).count("memory") == 4 * 2
+    )  # an input and an output for each of four shapes
+
+
+def test_shapes_that_depend_on_the_data_on_the_fake_driver(opened: Open) -> None:
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["places"], name="nonzero"),
+        helper.make_node("Neg", ["x"], ["y"], name="neg"),
+    ]
+    ends: list[int | str] = ["N", 4]
+    outputs = [("places", int(TensorProto.INT64), [2, None]), ("y", FLOAT, ends)]
+    engine = opened(graph(nodes, [("x", FLOAT, ends)], outputs))
+    rng = np.random.default_rng(0)
+    for share in (0.5, 0.9, 0.0, 0.2):
+        x = (rng.random((3, 4)) < share).astype(np.float32)
+        answers = engine.infer({"x": x})
+        assert list(answers) == ["places", "y"]
+        np.testing.assert_array_equal(answers["places"], np.stack(np.nonzero(x)))
+        np.testing.assert_array_equal(answers["y"], -x)
+
+
+def test_outputs_declared_wrongly_still_come_on_the_fake_driver(opened: Open) -> None:
+    """Exporters that are told one name for two sizes write files like this."""
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"], name="reshape")
+    weights = [weight("shape", np.array([-1, 2]))]
+    engine = opened(graph([node], [("x", FLOAT, ["N", 4])], [("y", FLOAT, ["N", 2])], weights))
+    for size in (3, 3, 5):
+        x = np.random.default_rng(size).random((size, 4), np.float32)
+        np.testing.assert_array_equal(engine.infer({"x": x})["y"], x.reshape(-1, 2))
+
+
+def test_a_closed_engine_refuses_on_the_fake_driver(opened: Open) -> None:
+    engine = opened(cnn())
+    engine.infer({"x": X})
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="the engine is closed"):
+        engine.infer({"x": X})
+
+
+def test_inputs_that_do_not_fit_are_refused_on_the_fake_driver(opened: Open) -> None:
+    engine = opened(cnn())
+    with pytest.raises(EngineError, match=r"(?s)does not fit.*\[8, 1, 12, 11\]"):
+        engine.infer({"x": X[..., :-1]})
+
+
+def test_too_little_fake_memory_for_a_batch_is_an_engine_error(opened: Open, driver: FakeDriver) -> None:
+    engine = opened(cnn())
+    driver.free = 100
+    with pytest.raises(EngineError, match=r"(?s)engine\.onnx.*out of memory.*8, 1, 12, 12"):
+        engine.infer({"x": X})
+    driver.free = 2**20
+    assert engine.infer({"x": X})["y"].shape == (8, 5)
+
+
+def test_text_is_refused_on_the_fake_driver(opened: Open) -> None:
+    node = helper.make_node("Identity", ["x"], ["y"], name="same")
+    text = int(TensorProto.STRING)
+    with pytest.raises(EngineError, match=r"(?s)'x' is no tensor of numbers.*tensor\(string\)"):
+        opened(graph([node], [("x", text, ["N"])], [("y", text, ["N"])]))

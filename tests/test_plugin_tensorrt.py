@@ -1,0 +1,192 @@
+"""Suites with TensorRT: real engines of TensorRT for RTX, built on the CPU, and refusals as a user meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import suite_models
+from onnx import helper
+
+NO_DRIVER = "there is no NVIDIA driver on this machine"
+
+
+def refused() -> onnx.ModelProto:
+    """The classifier and, as a second output, a determinant: ONNX Runtime has the operator, TensorRT has not."""
+    made = suite_models.classifier()
+    made.graph.node.append(helper.make_node("Det", ["images"], ["volume"], name="determinant"))
+    made.graph.output.append(helper.make_tensor_value_info("volume", suite_models.FLOAT, ["N", 1]))
+    return made
+
+
+def engines(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.engine"))
+
+
+def test_auto_builds_for_tensorrt_and_runs_emulated(suite):
+    result = suite.run("--trt-engine=fp32,tf32,fp16,bf16,int8", "-k", "build or recall", backend="auto")
+    result.assert_outcomes(passed=10)
+    assert len(engines(suite.path / "cache")) == 5
+    for engine in ("fp32", "tf32", "fp16", "bf16", "int8"):
+        build = suite.item(engine, "build")
+        assert build["numerics"] == ("native" if engine == "fp32" else "emulated")
+        assert build["beside"]["backend"] == "tensorrt-rtx"
+        assert build["beside"]["facts"]["computes"] == {"match": engine, "compare": engine}
+        assert build["beside"]["facts"]["inspector_note"] == f"not loaded: {NO_DRIVER}"
+        assert f"{engine} engine for tensorrt-rtx built now" in build["message"]
+        assert "not run on this machine" in build["message"]
+    result.stdout.fnmatch_lines(
+        [
+            "trtcheck: onnxruntime-cpu *; fp32 native; tf32, fp16, bf16, int8 emulated",
+            f"trtcheck: auto: *not tensorrt: TensorRT is not installed; not tensorrt-rtx: {NO_DRIVER}; *",
+            "trtcheck: tensorrt-rtx builds every engine too; it runs none here",
+        ]
+    )
+
+
+def test_build_only_deselects_what_runs(suite):
+    suite.pytester.makepyfile(
+        test_mine="""
+        def test_recall(trt_check):
+            trt_check.recall()
+
+        def test_engine(trt_engine):
+            assert trt_engine.path.is_file()
+        """
+    )
+    result = suite.run("--trt-engine=fp16,int8", "--trt-build-only", backend="tensorrt-rtx")
+    result.assert_outcomes(passed=2, deselected=12)
+    assert suite.verdicts() == {"fp16 build": "pass", "int8 build": "pass"}
+
+
+def test_a_named_backend_that_cannot_run_fails_what_runs_with_the_reason(suite):
+    result = suite.run("--trt-engine=fp16", backend="tensorrt-rtx")
+    result.assert_outcomes(passed=1, failed=4)
+    assert suite.verdicts()["fp16 build"] == "pass"
+    for check in ("outputs", "accuracy", "recall", "precision"):
+        assert NO_DRIVER in suite.item("fp16", check)["message"]
+    result.stdout.fnmatch_lines([f"trtcheck: tensorrt-rtx runs no engine here: {NO_DRIVER}"])
+
+
+@pytest.mark.parametrize(
+    ("backend", "what"),
+    [
+        ("tensorrt", "TensorRT is not installed"),
+        ("onnxruntime-cuda", "onnxruntime-gpu is not installed"),
+    ],
+)
+def test_a_named_backend_without_its_library_is_a_usage_error(suite, backend, what):
+    result = suite.run("--trt-engine=fp16", backend=backend)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --trt-backend={backend}: {what}", "  try:      pip install *"])
+
+
+def test_a_model_that_tensorrt_does_not_take_fails_its_build_alone(suite):
+    suite.model(refused())
+    result = suite.run("--trt-engine=fp16", backend="auto")
+    result.assert_outcomes(passed=4, failed=1)
+    message = suite.item("fp16", "build")["message"]
+    assert "TensorRT does not take this model" in message
+    assert "determinant" in message
+    assert "Det" in message
+
+
+def test_a_second_run_takes_the_engine_from_the_cache_and_a_damaged_one_is_built_anew(suite):
+    def build(*more: str) -> dict:
+        suite.run("--trt-engine=fp16", "--trt-build-only", *more, backend="tensorrt-rtx").assert_outcomes(
+            passed=1, deselected=4
+        )
+        return suite.item("fp16", "build")
+
+    assert "built now" in build()["message"]
+    [engine] = engines(suite.path / "cache")
+    first = build()
+    assert "from the cache" in first["message"]
+    assert first["cached"] is True
+    assert "built now" in build("--trt-rebuild")["message"]
+    engine.write_bytes(engine.read_bytes()[:-1])
+    mended = build()
+    assert "built now" in mended["message"]
+    assert "the cached engine was damaged and was built anew" in mended["notes"]
+    assert engines(suite.path / "cache") == [engine]
+
+
+def test_workers_build_an_engine_once(suite):
+    models = "".join(
+        f'[models.m{k}]\nonnx = "model.onnx"\ndata = "eval.npz"\ncalibration = "calibration.npz"\n'
+        for k in range(3)
+    )
+    (suite.path / "trtcheck.toml").write_text(models)
+    result = suite.run(
+        "--trt-engine=fp16,int8", "--trt-build-only", "-n", "2", backend="tensorrt-rtx",
+        plugins=("xdist",),
+    )  # fmt: skip
+    result.assert_outcomes(passed=6)
+    assert len(engines(suite.path / "cache")) == 2
+    assert {i["cached"] for i in suite.report()["items"]} == {False}
+
+
+def test_a_file_that_is_no_engine_fails_its_build_and_skips_nothing(suite):
+    (suite.path / "mine.engine").write_bytes(b"not an engine at all")
+    result = suite.run("--trt-engine=mine.engine", backend="auto")
+    result.assert_outcomes(failed=5)
+    assert "this is no TensorRT engine" in suite.item("mine", "build")["message"]
+
+
+def test_an_engine_that_ships_is_refused_where_no_driver_is(suite):
+    suite.run("--trt-engine=fp16", "--trt-build-only", backend="tensorrt-rtx")
+    [built] = engines(suite.path / "cache")
+    (suite.path / "ship.engine").write_bytes(built.read_bytes())
+    suite.toml(engine="ship.engine")
+    result = suite.run(backend="auto")
+    result.assert_outcomes(failed=5)
+    assert NO_DRIVER in suite.item("ship", "build")["message"]
+    other = suite.run(backend="onnxruntime-cpu")
+    other.assert_outcomes(failed=5)
+    assert "expected: --trt-backend=auto or tensorrt-rtx" in suite.item("ship", "build")["message"]
+
+
+def test_a_profile_that_does_not_fit_says_so(suite):
+    suite.toml("[models.tiny.profile.pictures]\nmin = [1, 1, 8, 8]\nopt = [1, 1, 8, 8]\nmax = [9, 1, 8, 8]")
+    result = suite.run("--trt-engine=fp16", "--trt-build-only", backend="tensorrt-rtx")
+    result.assert_outcomes(failed=1)
+    assert "the profile names an input that is not there: pictures" in suite.item("fp16", "build")["message"]
+
+
+def test_open_dimensions_besides_the_batch_are_those_of_the_data(suite):
+    made = suite_models.classifier()
+    for size in made.graph.input[0].type.tensor_type.shape.dim:
+        size.dim_param = "?"
+    made.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
+    suite.model(made)
+    result = suite.run("--trt-engine=fp16", "--trt-build-only", backend="tensorrt-rtx")
+    result.assert_outcomes(passed=1)
+    assert suite.item("fp16", "build")["facts"]["profile"] == {
+        "images": {"min": [1, 1, 8, 8], "opt": [32, 1, 8, 8], "max": [32, 1, 8, 8]}
+    }
+
+
+def test_the_size_of_an_engine_is_gated(suite):
+    suite.toml("[models.tiny.gates]\nengine_mb = 0.001\nmemory_mb = 10")
+    result = suite.run("--trt-engine=fp16", "--trt-build-only", backend="tensorrt-rtx")
+    result.assert_outcomes(failed=1)
+    assert "limit engine_mb = 0.001" in suite.item("fp16", "build")["message"]
+
+
+def test_recorded_outputs_pass_the_same_items(suite):
+    from trtcheck.backends.onnxruntime import reference_session
+
+    images, _labels = suite_models.images()
+    session = reference_session(suite.path / "model.onnx", 1)
+    pixels = images[:, None].astype(np.float32) * np.float32(0.00392156862745098)
+    answers = session.infer({"images": pixels})
+    np.savez(suite.path / "board.npz", **answers)
+    result = suite.run("--trt-engine=board.npz", backend="auto")
+    result.assert_outcomes(passed=5)
+    assert {i["numerics"] for i in suite.report()["items"]} == {"recorded"}
+    np.savez(suite.path / "board.npz", scores=answers["scores"][:-1])
+    short = suite.run("--trt-engine=board.npz", backend="auto")
+    short.assert_outcomes(failed=5)
+    assert "239" in suite.item("board", "build")["message"]

@@ -1,0 +1,197 @@
+"""The JSON files of trtexec, written by samples/common/sampleReporting.cpp of TensorRT 7.2 to 11.1."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtcheck.errors import EngineError
+from trtcheck.recordings.recording import Times
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\b(?:nan(?:\((?:ind|snan)\))?|inf(?:inity)?)(?![\w.])', re.I | re.S)
+"""A string, which stays as it is, or a number that C++ prints in a way that JSON does not know."""
+_DIMENSIONS = re.compile(r"\d{1,12}(?:x\d{1,12}){0,7}|\(\d{1,12}(?:, \d{1,12}){0,7}\)")
+_OUTPUT_KEYS = ("name", "dimensions", "values")
+_TRANSFERS = (("h2dMs", "d2hMs"), ("inMs", "outMs"))
+"""Names of the transfers' times, of trtexec 8 and later and of trtexec 7."""
+
+
+def read_text(path: Path) -> str:
+    """The text of the file at *path*.
+
+    Raises:
+        EngineError: It cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError, MemoryError) as error:
+        raise EngineError("cannot be read", where=path, found=error) from error
+
+
+def parse(text: str, where: Path) -> Any:
+    """The JSON *text*; ``nan``, ``-nan``, ``inf`` and ``-inf``, as C++ prints them, are read too.
+
+    Raises:
+        EngineError: It is no JSON.
+    """
+    try:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return json.loads(_TOKEN.sub(_spelled_for_json, text))
+    except json.JSONDecodeError as error:
+        raise EngineError(
+            "is no valid JSON", where=where, expected="a file that its program wrote to the end", found=error
+        ) from error
+    except (ValueError, RecursionError, MemoryError) as error:  # also an integer of thousands of digits
+        raise EngineError("cannot be read as JSON", where=where, found=error) from error
+
+
+def _spelled_for_json(found: re.Match[str]) -> str:
+    token = found[0]
+    if token.startswith('"'):
+        return token
+    if "nan" in token.lower():
+        return "NaN"  # the sign of a NaN means nothing, and JSON readers know no -NaN
+    return "-Infinity" if token.startswith("-") else "Infinity"
+
+
+def outputs(text: str, where: Path) -> dict[str, np.ndarray]:
+    """The outputs of one batch from the JSON that ``trtexec --exportOutput`` wrote.
+
+    Args:
+        text: The file's text: a list of ``{"name", "dimensions": "32x10", "values": [...]}``.
+        where: The file, for messages.
+
+    Returns:
+        Arrays (rows, ...) by name: int64 where trtexec printed whole numbers alone, else float32.
+
+    Raises:
+        EngineError: It is no such file.
+    """
+    if "reported by the output allocator" in text:
+        raise EngineError(
+            "an output's shape depends on the data, which trtexec writes as no JSON", where=where,
+            expected="outputs whose shape follows from the input's",
+            hint="record such a model with Polygraphy, or into an .npz",
+        )  # fmt: skip
+    entries = parse(text, where)
+    if not isinstance(entries, list) or not entries:
+        raise _not_outputs(where, "a list without entries" if entries == [] else _kind(entries))
+    found: dict[str, np.ndarray] = {}
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or any(key not in entry for key in _OUTPUT_KEYS):
+            keys = ", ".join(map(str, entry)) if isinstance(entry, dict) else _kind(entry)
+            raise _not_outputs(where, f"entry {number}: {keys or 'nothing'}")
+        name = entry["name"]
+        if not isinstance(name, str) or name in found:
+            what = "is named twice" if isinstance(name, str) else "is no name"
+            raise EngineError(f"output {name!r} {what}", where=where, expected="one entry an output")
+        found[name] = _array(entry, name, where)
+    return found
+
+
+def _not_outputs(where: Path, found: str) -> EngineError:
+    times = "computeMs" in found
+    return EngineError(
+        "are trtexec's times, not its outputs" if times else "are no outputs of trtexec", where=where,
+        expected="a list of {name, dimensions, values}, as trtexec --exportOutput writes", found=found,
+        hint='name the file as times = "…" in the recording\'s .toml' if times else None,
+    )  # fmt: skip
+
+
+def _kind(value: object) -> str:
+    kinds: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
+    return kinds.get(type(value), repr(value)[:80])
+
+
+def _array(entry: dict[str, Any], name: str, where: Path) -> np.ndarray:
+    dimensions, values = entry["dimensions"], entry["values"]
+    if not isinstance(dimensions, str) or not _DIMENSIONS.fullmatch(dimensions):
+        raise EngineError(
+            f"output '{name}' has no axis of images", where=where, expected='dimensions such as "32x10"',
+            found=f"dimensions {dimensions!r}"[:200],
+        )  # fmt: skip
+    shape = tuple(int(size) for size in re.findall(r"\d+", dimensions))
+    array = _numbers(values)
+    if array is None:
+        raise EngineError(
+            f"output '{name}' has values that are no numbers", where=where, expected="a list of numbers",
+            found=repr(values[:5] if isinstance(values, list) else values)[:80],
+        )  # fmt: skip
+    if math.prod(shape) != array.size:
+        raise EngineError(
+            f"output '{name}' has too few or too many values", where=where,
+            expected=f"{math.prod(shape)} values for {dimensions}", found=f"{array.size} values",
+        )  # fmt: skip
+    return array.reshape(shape)
+
+
+def _numbers(values: object) -> np.ndarray | None:
+    """A list of numbers as int64 or float32 (n,); None if it is something else."""
+    if not isinstance(values, list):
+        return None
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError):  # lists of different lengths, numbers beyond everything
+        return None
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iuf"):
+        return None
+    if array.size and array.dtype.kind == "i":
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def times(paths: Sequence[Path]) -> Times:
+    """The samples of the files at *paths* that ``trtexec --exportTimes`` wrote, one file after the other.
+
+    Raises:
+        EngineError: A file is no such file, or holds no sample.
+    """
+    samples = [sample for path in paths for sample in _samples(path)]
+    latency, compute, transfer = np.array(samples, np.float64).T
+    return Times(latency, compute, bool(transfer.any()))
+
+
+def _samples(path: Path) -> list[tuple[float, float, float]]:
+    """Latency, computation and transfers of every query, in milliseconds."""
+    entries = parse(read_text(path), path)
+    wanted = "a list of {…, computeMs, …, latencyMs}, as trtexec --exportTimes writes"
+    if not isinstance(entries, list) or not entries:
+        found = "a list without entries" if entries == [] else _kind(entries)
+        raise EngineError("holds no times", where=path, expected=wanted, found=found)
+    return [_sample(entry, number, path, wanted) for number, entry in enumerate(entries)]
+
+
+def _sample(entry: Any, number: int, path: Path, wanted: str) -> tuple[float, float, float]:
+    if not isinstance(entry, dict) or "latencyMs" not in entry or "computeMs" not in entry:
+        keys = ", ".join(map(str, entry)) if isinstance(entry, dict) else _kind(entry)
+        raise EngineError(
+            "holds no times", where=path, expected=wanted, found=f"entry {number}: {keys}"[:200]
+        )
+    moves = [entry.get(key, 0.0) for pair in _TRANSFERS for key in pair]
+    read = [_milliseconds(value) for value in (entry["latencyMs"], entry["computeMs"], *moves)]
+    known = [value for value in read if value is not None]
+    if len(known) < len(read) or not known[0]:
+        raise EngineError(
+            f"entry {number} is no time", where=path, expected="finite milliseconds, a latency above 0",
+            found=str({key: entry[key] for key in ("latencyMs", "computeMs")})[:200],
+        )  # fmt: skip
+    return known[0], known[1], sum(known[2:])
+
+
+def _milliseconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
