@@ -1,4 +1,4 @@
-"""Sessions: demo, engines, tests, lint, types. ``nox -l`` lists them."""
+"""Sessions: demo, engines, tests, lint, types and what needs more than a CPU. ``nox -l`` lists them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@nox.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "int8"])
 def engines(session: nox.Session, precision: str) -> None:
     """The demo suite at one precision: ``nox -s "engines(precision='int8')"``."""
     session.install(".[cpu]")
@@ -49,3 +49,41 @@ def types(session: nox.Session) -> None:
     """Mypy, strict, on the package."""
     session.install("-e", ".[dev]")
     session.run("mypy")
+
+
+@nox.session
+def tensorrt_builds(session: nox.Session) -> None:
+    """Whether TensorRT for RTX takes the demo at every precision; needs no GPU."""
+    session.install(".[cpu,tensorrt-rtx]")
+    session.run("pytest", DEMO, "--trt-engine=fp32,tf32,fp16,bf16,int8", "--trt-build-only", *session.posargs)
+
+
+@nox.session
+@nox.parametrize(
+    ("package", "module"),
+    [
+        ("tensorrt-lean-cu13==10.16.*", "tensorrt_lean"),
+        ("tensorrt-lean-cu13==11.4.*", "tensorrt_lean"),
+        ("tensorrt-rtx-cu13", "tensorrt_rtx"),
+    ],
+    ids=["10.16", "11.4", "rtx"],
+)
+def signatures(session: nox.Session, package: str, module: str) -> None:
+    """Whether the real bindings have what trtcheck calls while an engine runs."""
+    session.install(package, "numpy")
+    session.run("python", "tests/signatures/check.py", module)
+
+
+@nox.session
+def modelopt(session: nox.Session) -> None:
+    """The tests with NVIDIA's ModelOpt, which brings PyTorch along."""
+    session.install(".[dev,modelopt]")
+    session.run("pytest", "-p", "no:randomly", "tests/modelopt/check_modelopt.py", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """What only a machine with an NVIDIA GPU can test, and the doctor's self-test."""
+    session.install(".[gpu,tensorrt-rtx]", "hypothesis")
+    session.run("pytest", "tests/gpu/gpu_cuda.py", "tests/gpu/gpu_onnxruntime.py", *session.posargs)
+    session.run("pytest-trtcheck", "doctor")

@@ -1,11 +1,11 @@
-"""Which operators TensorRT's parser and builder take at which precision: makes the table of docs/tensorrt_ops.md.
+"""Which operators TensorRT's parser and builder take at which precision: the table of docs/tensorrt_ops.md.
 
     pip install tensorrt-rtx-cu13
     python benchmarks/tensorrt_ops.py docs/tensorrt_ops.md
 
-Every operator is a net of its own: a cast to the type, the operator, a cast back. Under INT8 its floating inputs
-come from a Q/DQ pair with FP16 scales. Nets are built one a process, so that a crash is one line of the table.
-Needs no GPU with TensorRT for RTX.
+Every operator is a net of its own: a cast to the type, the operator, a cast back. Under INT8 its floating
+inputs come from a Q/DQ pair with FP16 scales. Nets are built one a process, so that a crash is one line of
+the table. Needs no GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -66,12 +65,13 @@ def whole(*numbers: int) -> np.ndarray:
 
 
 UNARY = (
-    "Abs Ceil Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg Reciprocal Relu "
-    "Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Tanh ThresholdedRelu Softmax LogSoftmax GlobalAveragePool "
-    "GlobalMaxPool Flatten Transpose"
-).split()
-REDUCE = "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare ReduceProd".split()
-BINARY = "Add Sub Mul Div Pow Max Min".split()
+    "Abs", "Ceil", "Celu", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish",
+    "Identity", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign",
+    "Sin", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu", "Softmax", "LogSoftmax",
+    "GlobalAveragePool", "GlobalMaxPool", "Flatten", "Transpose",
+)  # fmt: skip
+REDUCTIONS = ("Mean", "Sum", "Max", "Min", "L1", "L2", "SumSquare", "Prod")
+BINARY = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min")
 
 
 def probes() -> Iterator[Probe]:
@@ -90,10 +90,10 @@ def probes() -> Iterator[Probe]:
     for op in BINARY:
         yield Probe(op, second=True, label="of two tensors")
         yield Probe(op, weights=(floats(1),), label="with a constant")
-    for op in REDUCE:
-        yield Probe(op, weights=(whole(2, 3),))
+    for kind in REDUCTIONS:
+        yield Probe(f"Reduce{kind}", weights=(whole(2, 3),))
     yield Probe("PRelu", weights=(floats(8, 1, 1),))
-    yield Probe("Clip", weights=(np.float32(0), np.float32(6)))
+    yield Probe("Clip", weights=(np.array(0, np.float32), np.array(6, np.float32)))
     yield Probe("MaxPool", attributes={"kernel_shape": [2, 2]})
     yield Probe("AveragePool", attributes={"kernel_shape": [2, 2]})
     yield Probe("BatchNormalization", weights=(floats(8), floats(8), floats(8), floats(8)))
@@ -202,8 +202,8 @@ def _quantized_weight(
 
 
 def _constant(name: str, array: np.ndarray, element: int) -> TensorProto:
-    kinds = {TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: ml_dtypes.bfloat16}
-    return numpy_helper.from_array(np.asarray(array).astype(kinds.get(element, np.float32)), name)
+    kind = helper.tensor_dtype_to_np_dtype(element)
+    return numpy_helper.from_array(np.asarray(array).astype(kind), name)
 
 
 def try_build(data: bytes, batches: tuple[int, int, int] = (1, 4, 8), other: int = 16) -> str | None:
@@ -214,7 +214,7 @@ def try_build(data: bytes, batches: tuple[int, int, int] = (1, 4, 8), other: int
         batches: Smallest, best and largest first dimension, where it is open.
         other: Size of other open dimensions.
     """
-    import tensorrt_rtx as trt  # type: ignore[import-untyped]
+    import tensorrt_rtx as trt
 
     said: list[str] = []
 

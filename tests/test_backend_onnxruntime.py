@@ -11,8 +11,18 @@ import numpy as np
 import onnx
 import pytest
 from graphs import (
-    BF16, FLOAT, FP16, cnn, graph, norm_by_hand, overflowing_matmul, plan_of, quantized, save, weight,
-)  # fmt: skip
+    BF16,
+    FLOAT,
+    FP16,
+    cnn,
+    graph,
+    norm_by_hand,
+    overflowing_matmul,
+    plan_of,
+    quantized,
+    save,
+    weight,
+)
 from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -53,9 +63,12 @@ def test_the_backend_says_what_it_is_and_why(name: str, tmp_path: Path) -> None:
 def test_tf32_is_part_of_the_identity(backend: OnnxRuntimeCpu, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     plans = [
-        plan_of(path, Precision.FP32), plan_of(path, Precision.FP32, tf32=True), plan_of(path, Precision.TF32),
-        plan_of(path, Precision.FP16), plan_of(path, Precision.FP16, tf32=True),
-    ]  # fmt: skip
+        plan_of(path, Precision.FP32),
+        plan_of(path, Precision.FP32, tf32=True),
+        plan_of(path, Precision.TF32),
+        plan_of(path, Precision.FP16),
+        plan_of(path, Precision.FP16, tf32=True),
+    ]
     assert [backend.identity(plan)["tf32"] for plan in plans] == [False, False, True, False, True]
 
 
@@ -270,7 +283,9 @@ def test_contributed_operators_are_built_and_looked_into(backend: OnnxRuntimeCpu
     assert found == "square reaches 65536, FP16 ends at 65504: keep it in FP32"
 
 
-@pytest.mark.parametrize("module", ["graph_types", "emulation", "probes", "finding", "census", "overflow"])
+@pytest.mark.parametrize(
+    "module", ["graph_types", "products", "tf32", "emulation", "probes", "finding", "census", "overflow"]
+)
 def test_what_emulates_knows_no_runtime(module: str) -> None:
     code = f"import sys, trtcheck.backends.{module}; print([m for m in sys.modules if 'onnxruntime' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -250,6 +250,20 @@ def test_a_fake_backend_that_cannot_build_here_is_refused_but_for_one_that_needs
     assert examined(claims, tmp_path).bad
 
 
+@pytest.mark.parametrize(("name", "precision", "status"), [
+    ("onnxruntime-cuda", "bf16", Status.REFUSED), ("onnxruntime-cuda", "tf32", Status.REFUSED),
+    ("onnxruntime-cuda", "fp16", Status.FAILED), ("tensorrt", "bf16", Status.REFUSED),
+    ("tensorrt", "int8", Status.FAILED), ("tensorrt-rtx", "bf16", Status.FAILED),
+])  # fmt: skip
+def test_a_fake_gpu_may_lack_a_type_but_not_one_that_every_gpu_has(
+    tmp_path: Path, name: str, precision: str, status: Status
+) -> None:
+    fake = FakeBackend(build=EngineError("no kernel for Conv"))
+    finding = examined(fake, tmp_path, name, precision)
+    assert finding.status is status
+    assert "no kernel for Conv" in finding.reason
+
+
 def test_a_fake_backend_that_builds_another_precision_is_wrong(tmp_path: Path) -> None:
     finding = examined(FakeBackend(cannot_run="there is no GPU", computes="fp32"), tmp_path)
     assert finding.verdict == "WRONG: asked for fp16, built conv as fp32, dense as fp32"

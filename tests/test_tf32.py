@@ -47,7 +47,7 @@ def same_bits(found: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def all_kinds(count: int) -> np.ndarray:
-    """Normal numbers of every size (half of them halfway between two TF32 numbers), zeros, infinities, NaN."""
+    """Normal numbers of every size (half of them halfway between two of TF32), zeros, infinities, NaN."""
     bits = RNG.integers(0, 1 << 32, count, dtype=np.uint64).astype(np.uint32)
     bits[::2] = (bits[::2] & ~np.uint32(0x1FFF)) | np.uint32(0x1000)
     values = bits.view(np.float32)

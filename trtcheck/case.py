@@ -481,6 +481,17 @@ class EngineSpec:
     path: Path | None = None
 
     @property
+    def file(self) -> Path:
+        """The path, where the entry is a file.
+
+        Raises:
+            CaseError: It is a precision.
+        """
+        if self.path is None:
+            raise CaseError(f"engine '{self.name}' names no file")
+        return self.path
+
+    @property
     def kind(self) -> EngineKind:
         """What the entry stands for, by the suffix of its path."""
         if self.path is None:

@@ -33,7 +33,7 @@ def read_engine(engine: EngineSpec, reference: Signature, backend: TensorRt) -> 
         EngineError: The file cannot be read here, or is the engine of another model.
         BackendError: This machine cannot run engines.
     """
-    path = _path(engine)
+    path = engine.file
     facts = backend.inspect(path)
     _require_fit(path, reference, facts.signature)
     return BuiltEngine(
@@ -41,12 +41,6 @@ def read_engine(engine: EngineSpec, reference: Signature, backend: TensorRt) -> 
         lowered={"made_by": "elsewhere", "file": path.name, "digest": digests.of_files([path])},
         facts=facts.record, notes=facts.notes,
     )  # fmt: skip
-
-
-def _path(engine: EngineSpec) -> Path:
-    if engine.path is None:
-        raise EngineError(f"engine '{engine.name}' names no file")
-    return engine.path
 
 
 def _require_fit(path: Path, reference: Signature, engine: Signature) -> None:
@@ -88,7 +82,7 @@ def read_recording(engine: EngineSpec, case: Case, resolved: Resolved) -> BuiltE
     """
     from trtcheck import recordings
 
-    path = _path(engine)
+    path = engine.file
     outputs = resolved.signature.outputs
     recording = recordings.read_recording(path, outputs)
     digest = recordings.inputs_digest(resolved.digest, case.input)

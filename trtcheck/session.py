@@ -160,7 +160,7 @@ class Workbench:
         """
         from trtcheck.backends.tensorrt import TensorRt, flavour_of
 
-        flavour = flavour_of(engine.path)
+        flavour = flavour_of(engine.file)
         if self._backend_name not in ("auto", flavour):
             raise EngineError(
                 f"the engine is one for {flavour}", where=engine.path,

@@ -426,8 +426,8 @@ def _profile(
     if not given:
         return None, {}
     if any(_whole(value) for value in given.values()):
-        sizes = tuple(given.get(end) for end in ends)
-        if set(given) != set(ends) or not all(_whole(n) for n in sizes) or list(sizes) != sorted(sizes):
+        whole = set(given) == set(ends) and all(map(_whole, given.values()))
+        if not whole or not given["min"] <= given["opt"] <= given["max"]:
             raise table.wrong("profile", f"{_PROFILE}; min <= opt <= max")
         return (given["min"], given["opt"], given["max"]), {}
     shapes = {}

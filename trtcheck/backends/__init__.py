@@ -84,7 +84,7 @@ def choose(name: str) -> Choice:
     if name in FASTEST_FIRST:
         return Choice(name, "asked for by name")
     candidates = FASTEST_FIRST if name == "auto" else ("onnxruntime-cuda", "onnxruntime-cpu")
-    skipped = []
+    skipped: list[str] = []
     for candidate in candidates[:-1]:
         reason = unusable(candidate)
         if reason is None:

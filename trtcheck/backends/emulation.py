@@ -7,7 +7,8 @@ it rounds to nearest even, with infinities, subnormals and NaN, as numpy and ml_
 (tests/test_emulation_rounding.py).
 
 A node's inside is computed in FP32 and rounded once, which is what ONNX Runtime's GPU kernels do; TensorRT
-may keep the inside of a fused group wider. TF32 is a matter of what a node reads, see `trtcheck.backends.tf32`.
+may keep the inside of a fused group wider. TF32 rounds what a node reads, see
+`trtcheck.backends.tf32`.
 """
 
 from __future__ import annotations

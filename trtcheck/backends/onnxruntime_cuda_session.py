@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ _SHAPES_KEPT = 4
 """Sets of shapes whose buffers are kept: a full and a last batch, and as many of another size."""
 
 _NO_GRAPH = ("cuda graph", "graph capture")
+_NO_KERNEL = re.compile(r"Could not find an implementation for \S+ node with name '([^']+)'")
+_KEEP_WIDE = 'keep that node in FP32: exclude = ["{}"] in the table of the precision'
 _NO_MEMORY = ("failed to allocate memory", "out of memory", "alloc_failed", "available memory of")
 
 
@@ -90,7 +93,8 @@ def refusal(what: str, where: Path | None, error: Exception) -> EngineError:
     """What ONNX Runtime's *error* becomes; a lack of memory is called so."""
     if any(sign in str(error).lower() for sign in _NO_MEMORY):
         return EngineError(f"{what}: the GPU is out of memory", where=where, found=error, hint=LESS_MEMORY)
-    return EngineError(what, where=where, found=error)
+    kernel = _NO_KERNEL.search(str(error))
+    return EngineError(what, where=where, found=error, hint=_KEEP_WIDE.format(kernel[1]) if kernel else None)
 
 
 def _unloadable() -> str:
@@ -263,6 +267,8 @@ class _Bound:
         for name in self._outputs:
             if name not in self._binding.outputs:  # what the last run made is else taken for a buffer
                 self._io.bind_output(name, *self._place)
+        # What a node reads on the CPU, ONNX Runtime fetches beside this stream: the inputs must be there.
+        self._stream.synchronize()
         self._session.run_with_iobinding(self._io, self._options)
         answers = self._binding.fetch(self._stream)
         values = self._io.get_outputs() if len(answers) < len(self._outputs) else ()

@@ -136,7 +136,7 @@ class TensorRt:
             "version": self._info.version,
             "build_version": BUILD_VERSION,
             "tf32": plan.tf32,
-            "shapes": {name: asdict(shape) for name, shape in plan.shapes.items()},
+            "shapes": _profile(plan),
             "workspace_mb": spec.workspace_mb,
             "optimization_level": spec.optimization_level,
             "version_compatible": spec.version_compatible,
@@ -172,7 +172,7 @@ class TensorRt:
         self._require_builder()
         notes = self._require_settings(plan)
         spec = plan.spec
-        shapes = {name: asdict(shape) for name, shape in plan.shapes.items()}
+        shapes = _profile(plan)
         facts = self._ask(
             "build", what=f"building the engine with {self._flavour.label}", advance=advance,
             lowered=str(plan.lowered), target=str(target), shapes=shapes, tf32=plan.tf32,
@@ -320,6 +320,12 @@ class TensorRt:
             "describe", what=f"loading {engine.name} with {label}", engine=str(engine), host_code=host_code,
             plugins=[str(plugin) for plugin in plugins],
         )  # fmt: skip
+
+
+def _profile(plan: BuildPlan) -> dict[str, dict[str, list[int]]]:
+    return {
+        name: {key: list(sizes) for key, sizes in asdict(shape).items()} for name, shape in plan.shapes.items()
+    }
 
 
 def _identity_of(gpu: Gpu) -> dict[str, Any]:

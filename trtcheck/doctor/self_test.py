@@ -19,13 +19,19 @@ from trtcheck.case import BuildSpec, LoweringSpec, Numerics, Precision, ShapeRan
 from trtcheck.child import Tell, serve
 from trtcheck.doctor import net
 from trtcheck.doctor.findings import Finding, Status, in_one_line
-from trtcheck.errors import BackendError, TrtcheckError
+from trtcheck.errors import BackendError, EngineError, TrtcheckError
 from trtcheck.precision import lower
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import Backend
 
 _BUILD_WITHOUT_GPU = ("tensorrt-rtx", "onnxruntime-cpu")
+_MAY_REFUSE = {
+    "onnxruntime-cuda": (Precision.TF32, Precision.BF16),
+    "tensorrt": (Precision.BF16,),
+}
+"""What a backend that works may refuse: ONNX Runtime has BF16 kernels of some operators only, and GPUs before
+the Ampere generation have neither BF16 nor TF32."""
 _SEEN = 0.5
 """Share of a rounding's effect above which it took place; without it the share is 0, with it 1."""
 _THREADS = 1
@@ -87,9 +93,9 @@ def examine(backend: Backend, name: str, precision: Precision, folder: Path) -> 
     try:
         facts = backend.build(plan, engine, lambda _count: None)
     except TrtcheckError as error:
-        refused = isinstance(error, BackendError) and why_not is not None and name not in _BUILD_WITHOUT_GPU
-        status, what = (Status.REFUSED, "") if refused else (Status.FAILED, "cannot be built: ")
-        return replace(blank, status=status, reason=what + in_one_line(error))
+        if _is_refusal(error, name, precision, why_not):
+            return replace(blank, status=Status.REFUSED, reason=in_one_line(error))
+        return replace(blank, status=Status.FAILED, reason=f"cannot be built: {in_one_line(error)}")
     if other := _built_otherwise(precision, facts):
         return replace(blank, status=Status.WRONG, reason=other)
     if why_not is not None:
@@ -100,6 +106,13 @@ def examine(backend: Backend, name: str, precision: Precision, folder: Path) -> 
     except TrtcheckError as error:
         return replace(blank, status=Status.FAILED, reason=f"cannot be run: {in_one_line(error)}")
     return judge(blank, small, answers, numerics)
+
+
+def _is_refusal(error: TrtcheckError, name: str, precision: Precision, why_not: str | None) -> bool:
+    """Whether *error* of a build is no fault of a backend that works."""
+    if isinstance(error, EngineError):
+        return precision in _MAY_REFUSE.get(name, ())
+    return isinstance(error, BackendError) and why_not is not None and name not in _BUILD_WITHOUT_GPU
 
 
 def _lowered(small: net.Net, folder: Path) -> BuildPlan:

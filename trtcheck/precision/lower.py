@@ -53,8 +53,9 @@ def lower(
 ) -> dict[str, Any]:
     """Writes the version of the FP32 model *source* in *precision* to *target*.
 
-    TF32 is the graph of FP32: whoever runs it is to switch TF32 on. The same source, spec and calibration data give the same bytes. Weights of more than 1.8 GB go to
-    ``<stem>.weights`` beside *target*, whose name the model holds: rename the folder, not the file.
+    TF32 is the graph of FP32: whoever runs it is to switch TF32 on. The same source, spec and calibration
+    data give the same bytes. Weights of more than 1.8 GB go to ``<stem>.weights`` beside *target*, whose name
+    the model holds: rename the folder, not the file.
 
     Args:
         source: The FP32 ONNX model.

@@ -117,7 +117,9 @@ class Result:
         products = [node for node in self.source.model.graph.node if node.op_type in QUANTIZED_OPS]
         if self.precision is Precision.INT8 and len(self.quantized) < len(products):
             ops = ", ".join(QUANTIZED_OPS)
-            notes.append(f"INT8 computes {len(self.quantized)} of {len(products)} nodes ({ops})")
+            reasons = ", ".join(sorted({k["reason"] for k in self.kept() if k["op"] in QUANTIZED_OPS}))
+            done = f"INT8 computes {len(self.quantized)} of {len(products)} nodes ({ops})"
+            notes.append(f"{done}; not the others: {reasons}")
         return notes
 
     def verify(self) -> None:

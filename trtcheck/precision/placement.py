@@ -28,7 +28,7 @@ _OWN_TYPE = frozenset(
 )  # fmt: skip
 
 REFUSED: dict[int, frozenset[str]] = {TensorProto.BFLOAT16: frozenset(("GRU", "HardSwish", "Mish"))}
-"""What ONNX allows in a narrow type and TensorRT's parser does not take: docs/tensorrt_ops.md has all of them.
+"""What ONNX allows in a narrow type and TensorRT's parser does not take, by docs/tensorrt_ops.md.
 
 Products are not among them, for they have to be what was asked for, or fail.
 """

@@ -14,8 +14,15 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from trtcheck import model as models
 from trtcheck.errors import LoweringError
 from trtcheck.precision.graph import (
-    DOMAINS, all_nodes, attribute, drop_unused, opset_of, subgraphs, unique, without_weights,
-)  # fmt: skip
+    DOMAINS,
+    all_nodes,
+    attribute,
+    drop_unused,
+    opset_of,
+    subgraphs,
+    unique,
+    without_weights,
+)
 
 OLDEST_OPSET = 13
 OLDEST_IR = 8

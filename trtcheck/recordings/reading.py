@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ Outputs = Mapping[str, np.ndarray]
 # What zipfile and numpy raise for archives that are truncated, damaged, encrypted or too large to hold.
 _UNREADABLE = (
     OSError, ValueError, EOFError, KeyError, IndexError, MemoryError, OverflowError, RuntimeError,
-    SyntaxError, TypeError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    SyntaxError, TypeError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
 )  # fmt: skip
 
 
@@ -94,10 +95,13 @@ def _read(path: Path) -> tuple[Format, list[dict[str, np.ndarray]]]:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since numpy leaves a file open that it finds damaged.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")  # noqa: TRY004 (told to the user below)
-            return {name: np.asarray(archive[name]) for name in archive.files}
+            with archive:
+                return {name: np.asarray(archive[name]) for name in archive.files}
     except _UNREADABLE as error:
         raise EngineError(
             "cannot be read", where=path, expected="an archive of numpy.savez: output name to array",
@@ -132,6 +136,7 @@ def _batch_files(folder: Path, sidecar: Sidecar) -> tuple[Path, ...]:
                 "the order of the files is not clear", where=folder,
                 expected="names that differ in a number alone: 0000.json, 0001.json, …",
                 found=f"{before.name} and {after.name}",
+                hint='name files of times in the sidecar: times = "…"; keep no other files beside the outputs',
             )  # fmt: skip
         _require_next(before, after, numbers, folder)
     return tuple(ordered)

@@ -147,7 +147,7 @@ def facts(recording: Recording) -> dict[str, Any]:
         "format": recording.format.value,
         "files": len(recording.files),
         "images": recording.images,
-        "batch": recording.batch,
+        "batch_rows": recording.batch,
         "outputs": [
             {"name": name, "dtype": str(array.dtype), "shape": list(array.shape)}
             for name, array in recording.outputs.items()
