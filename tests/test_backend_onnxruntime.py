@@ -28,7 +28,9 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from trtcheck import backends
 from trtcheck.backends import KNOWN, open_backend
+from trtcheck.backends.graph_types import typed
 from trtcheck.backends.onnxruntime import OnnxRuntimeCpu, OrtSession, reference_session, session_options
+from trtcheck.backends.products import computes
 from trtcheck.case import Numerics, Precision
 from trtcheck.errors import BackendError, EngineError
 
@@ -135,6 +137,31 @@ def test_quantized_products_are_counted(backend: OnnxRuntimeCpu, tmp_path: Path)
     assert backend.numerics(plan_of(lowered)) is Numerics.EMULATED
     facts = backend.build(plan_of(lowered), tmp_path / "engine.onnx")
     assert facts["types"] == {"FLOAT": 1, "FLOAT16": 5, "INT8": 1, "quantized": 1}
+
+
+def test_every_product_says_what_it_computes_in(backend: OnnxRuntimeCpu, tmp_path: Path) -> None:
+    """Two nodes share a name and one has none: each is told apart by its output."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["n"], name="enter", to=FP16),
+        helper.make_node("MatMul", ["n", "w"], ["a"], name="product"),
+        helper.make_node("MatMul", ["a", "w"], ["b"], name="product"),
+        helper.make_node("Cast", ["b"], ["wide"], name="widen", to=FLOAT),
+        helper.make_node("MatMul", ["wide", "v"], ["y"]),
+        helper.make_node("MatMul", ["i", "i"], ["j"], name="integers"),
+    ]
+    model = graph(
+        nodes,
+        [("x", FLOAT, [2, 2]), ("i", TensorProto.INT32, [2, 2])],
+        [("y", FLOAT, [2, 2]), ("j", TensorProto.INT32, [2, 2])],
+        [weight("w", np.eye(2), FP16), weight("v", np.eye(2), FLOAT)],
+    )
+    assert computes(typed(model)) == {
+        "product": "fp16",
+        "product (output 'b')": "fp16",
+        "MatMul (output 'y')": "fp32",
+    }
+    lowered = save(quantized(FP16), tmp_path / "int8.onnx")
+    assert backend.build(plan_of(lowered), tmp_path / "engine.onnx")["computes"] == {"conv": "int8"}
 
 
 def test_bf16_passes_the_border_as_fp32_and_says_so(backend: OnnxRuntimeCpu, tmp_path: Path) -> None:

@@ -419,6 +419,24 @@ def test_a_machine_with_a_gpu_is_described(whole: dict[str, Any]) -> None:
     assert "NVIDIA driver        580.1, supports CUDA 13.0 and older" in lines
 
 
+def test_a_long_reason_is_cut_in_the_text_alone(whole: dict[str, Any]) -> None:
+    reason = "no kernel " * 100
+    finding = {"backend": "tensorrt", "precision": "fp16", "status": "FAILED", "reason": reason}
+    printed = text.render(whole | {"self_test": [finding], "problems": [reason]})
+    assert printed.count("no kernel") == 29 + 30
+    assert printed.count(" …\n") == 2
+
+
+def test_the_test_s_own_folder_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: FakeBackend, plan: Any, *_rest: Any) -> dict[str, Any]:
+        raise EngineError("is refused", where=plan.lowered)
+
+    monkeypatch.setattr(FakeBackend, "build", refuse)
+    monkeypatch.setattr("trtcheck.backends.open_backend", lambda _name, **_options: FakeBackend())
+    reply = self_test.answer({"backend": "fake", "precisions": ["fp16"]}, lambda _count: None)
+    assert reply["findings"][0]["reason"] == "cannot be built: fp16.onnx: is refused"
+
+
 def test_the_home_folder_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))

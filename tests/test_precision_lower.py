@@ -12,12 +12,14 @@ from graphs import FLOAT, cnn, graph, weight
 from models import lowered, relative_l2, run
 from onnx import helper
 
+from trtcheck.backends.graph_types import typed
+from trtcheck.backends.products import computes
 from trtcheck.case import LoweringSpec, Precision
 from trtcheck.errors import LoweringError
 from trtcheck.precision import lower, storage
 
 RNG = np.random.default_rng(7)
-PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "int8"])
 
 
 def images(count: int = 16) -> np.ndarray:
@@ -122,3 +124,29 @@ def test_source_with_external_weights_is_read(tmp_path: Path) -> None:
     lower(source, Precision.FP16, LoweringSpec(), target=tmp_path / "fp16.onnx")
     (tmp_path / "source.data").unlink()
     assert relative_l2(run(onnx.load(tmp_path / "fp16.onnx"), {"x": x}), run(model, {"x": x})) < 2e-3
+
+
+def test_what_multiplies_inside_a_subgraph_is_named_apart_and_told(tmp_path: Path) -> None:
+    def branch(name: str, op: str, inner: str) -> onnx.GraphProto:
+        made = helper.make_node(op, ["m", "w"], ["r"], name=inner)
+        return helper.make_graph([made], name, [], [helper.make_tensor_value_info("r", FLOAT, None)])
+
+    model = graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["m"], name="product"),
+            helper.make_node(
+                "If", ["b"], ["y"], name="if",
+                then_branch=branch("then", "MatMul", "product"), else_branch=branch("else", "MatMul", ""),
+            ),
+        ],
+        [("x", FLOAT, [4, 4]), ("b", onnx.TensorProto.BOOL, [])], [("y", FLOAT, [4, 4])],
+        [weight("w", RNG.standard_normal((4, 4)).astype(np.float32))],
+    )  # fmt: skip
+    made = lowered(model, "fp16", tmp_path)
+    assert made.manifest["kept"] == [
+        {"node": "if", "op": "If", "reason": "has a subgraph"},
+        {"node": "MatMul_0", "op": "MatMul", "reason": "is inside 'if'"},
+        {"node": "product_1", "op": "MatMul", "reason": "is inside 'if'"},
+    ]
+    assert computes(typed(made.model)) == {"product": "fp16", "MatMul_0": "fp32", "product_1": "fp32"}
+    assert lowered(model, "fp32", tmp_path).manifest["kept"] == []

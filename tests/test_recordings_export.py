@@ -309,7 +309,7 @@ def test_the_plugin_tests_a_recording(pytester: pytest.Pytester) -> None:
     ran = pytester.runpytest_subprocess("--trt-engine=board/model", "-v")
     ran.assert_outcomes(passed=5)
     report: dict[str, Any] = json.loads((pytester.path / "reports" / "report.json").read_text())
-    assert {result["numerics"] for result in report["results"]} == {"recorded"}
+    assert {result["numerics"] for result in report["items"]} == {"recorded"}
     np.savez(pytester.path / "other.npz", scores=np.zeros((239, 4), np.float32))
     ran = pytester.runpytest_subprocess("--trt-engine=other.npz", "-k", "build")
     ran.stdout.fnmatch_lines(["*240 rows*", "*239 rows*"])

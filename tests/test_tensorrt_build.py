@@ -6,18 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import graphs
 import numpy as np
 import onnx
 import pytest
 from models import lowered
 from onnx import TensorProto, helper, numpy_helper
 
-import graphs
 from trtcheck.backends.base import BuildPlan
 from trtcheck.backends.tensorrt import TensorRt
 from trtcheck.case import BuildSpec, Numerics, Precision, ShapeRange
 from trtcheck.errors import EngineError, ModelError
 
+PLAIN = BuildSpec()
 DEMO = Path(__file__).parent.parent / "examples" / "fashion_mnist"
 
 
@@ -42,7 +43,7 @@ def built(
     model: onnx.ModelProto,
     folder: Path,
     precision: str | None = None,
-    spec: BuildSpec = BuildSpec(),
+    spec: BuildSpec = PLAIN,
     batch: tuple[int, int, int] = (1, 4, 16),
 ) -> dict[str, Any]:
     """Facts of an engine of *model*, which lies in *folder* as ``model.engine`` afterwards."""
@@ -287,9 +288,8 @@ def resnet50() -> onnx.ModelProto:
         return f"{name}.r" if relu else name
 
     x = conv("x", "stem", 3, 64, 7, 2)
-    nodes.append(
-        helper.make_node("MaxPool", [x], ["pool"], name="pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
-    )  # fmt: skip
+    window = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
+    nodes.append(helper.make_node("MaxPool", [x], ["pool"], name="pool", **window))
     x, into = "pool", 64
     for stage, (depth, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
         for block in range(depth):

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import graphs
 import pytest
 
-import graphs
 from trtcheck import child
 from trtcheck.backends import tensorrt
 from trtcheck.backends.base import BuildPlan
@@ -99,7 +99,9 @@ def test_a_library_that_ends_the_process_when_it_is_loaded_ends_the_childs(tmp_p
 
 def test_a_builder_that_is_killed_is_an_error_and_leaves_no_engine(tmp_path, backend, package):
     package("tensorrt_rtx", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(BackendError, match="building the engine with TensorRT for RTX ended without an answer"):
+    with pytest.raises(
+        BackendError, match="building the engine with TensorRT for RTX ended without an answer"
+    ):
         backend.build(plan(tmp_path), tmp_path / "model.engine", lambda _count: None)
     assert not (tmp_path / "model.engine").exists()
 
@@ -153,7 +155,8 @@ def test_without_a_gpu_an_engine_is_not_loaded_and_the_reason_told(tmp_path, eng
 def test_a_load_that_nobody_asked_the_driver_about_is_an_error_of_the_childs_alone(engine, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     request = {
-        "command": "describe", "flavour": "tensorrt-rtx", "engine": str(engine), "plugins": [], "host_code": True,
+        "command": "describe", "flavour": "tensorrt-rtx", "engine": str(engine), "plugins": [],
+        "host_code": True,
     }  # fmt: skip
     with pytest.raises(TrtcheckError):
         child.call("trtcheck.backends.trt_child", request, what="loading", environment=RTX.environment)

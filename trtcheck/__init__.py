@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trtcheck.case import (
+        BuildSpec,
         Case,
         Check,
         ClassGates,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         Numerics,
         Outcome,
         Precision,
+        ShapeRange,
         Verdict,
     )
     from trtcheck.errors import TrtcheckError
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     **dict.fromkeys(
-        ("Case", "Check", "ClassGates", "EngineSpec", "Gates", "InputSpec", "LoweringSpec", "Numerics",
-         "Outcome", "Precision", "Verdict"), "trtcheck.case",
+        ("BuildSpec", "Case", "Check", "ClassGates", "EngineSpec", "Gates", "InputSpec", "LoweringSpec",
+         "Numerics", "Outcome", "Precision", "ShapeRange", "Verdict"), "trtcheck.case",
     ),
     "TrtcheckError": "trtcheck.errors",
     "Evaluation": "trtcheck.evaluation",
@@ -38,6 +40,7 @@ _HOME = {
 _SUBMODULES = ("judge", "metrics")
 
 __all__ = [
+    "BuildSpec",
     "Case",
     "Check",
     "ClassGates",
@@ -49,6 +52,7 @@ __all__ = [
     "Numerics",
     "Outcome",
     "Precision",
+    "ShapeRange",
     "TrtcheckError",
     "Verdict",
     "evaluate",

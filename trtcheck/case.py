@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from trtcheck import given
 from trtcheck.errors import CaseError
 
 if TYPE_CHECKING:
     from trtcheck.data import Source
 
-E = TypeVar("E", bound=StrEnum)
 T = TypeVar("T")
 
 
@@ -72,113 +69,6 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
-def real(value: object) -> float | None:
-    """The number *value* (also a scalar of numpy) as a float; None where it is none, or too large."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
-
-
-def share(value: object) -> float | None:
-    """The number *value* if it is from 0 to 1."""
-    number = real(value)
-    return number if number is not None and 0 <= number <= 1 else None
-
-
-def at_least_zero(value: object) -> float | None:
-    """The number *value* if it is finite and 0 or more."""
-    number = real(value)
-    return number if number is not None and number >= 0 and math.isfinite(number) else None
-
-
-def rate(value: object) -> float | None:
-    """The number *value* if it is above 0 and below 1."""
-    number = real(value)
-    return number if number is not None and 0 < number < 1 else None
-
-
-SHARE = "a number from 0 to 1"
-AT_LEAST_ZERO = "a number, 0 or more"
-RATE = "a number above 0 and below 1"
-
-
-def _wrong(name: str, expected: str, found: object) -> CaseError:
-    return CaseError(
-        f"{name} has a wrong value", expected=expected, found=f"{found!r} ({type(found).__name__})"
-    )
-
-
-def _settle(spec: object, names: Iterable[str], expected: str, read: Callable[[Any], object | None]) -> None:
-    """Replaces fields of the frozen *spec* that are not None by what *read* makes of them.
-
-    Whatever a caller gives ends up in JSON, so that it becomes a builtin here, or is refused (None).
-
-    Raises:
-        CaseError: A value cannot be used.
-    """
-    for name in names:
-        value = getattr(spec, name)
-        if value is None:
-            continue
-        settled = read(value)
-        if settled is None:
-            raise _wrong(f"{type(spec).__name__}.{name}", expected, value)
-        object.__setattr__(spec, name, settled)
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        return None
-
-
-def _count(value: object) -> int | None:
-    number = _whole(value)
-    return number if number is not None and number >= 1 else None
-
-
-def _entries(value: object) -> tuple[Any, ...] | None:
-    """The entries of a list or array; a text is none."""
-    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else None
-
-
-def _reals(value: object) -> tuple[float, ...] | None:
-    entries = (value,) if isinstance(value, Real) else _entries(value)
-    numbers = None if entries is None else [number for number in map(real, entries) if number is not None]
-    return None if entries is None or numbers is None or len(numbers) < len(entries) else tuple(numbers)
-
-
-def _pixels(value: object) -> int | tuple[int, int] | None:
-    entries = _entries(value)
-    if entries is None:
-        return _whole(value)
-    numbers = [number for number in map(_whole, entries) if number is not None]
-    return (numbers[0], numbers[1]) if len(numbers) == len(entries) == 2 else None
-
-
-def _texts(value: object) -> tuple[str, ...] | None:
-    entries = _entries(value)
-    if entries is None or not all(isinstance(entry, str) for entry in entries):
-        return None
-    return tuple(map(str, entries))
-
-
-def _member(kind: type[E], value: object) -> E | None:
-    return next((member for member in kind if member == value), None) if isinstance(value, str) else None
-
-
-def _members(kind: type[E], value: object) -> tuple[E, ...] | None:
-    entries = _entries(value)
-    found = [member for entry in entries or () if (member := _member(kind, entry)) is not None]
-    return tuple(found) if entries is not None and len(found) == len(entries) else None
-
-
 @dataclass(frozen=True)
 class InputSpec:
     """Preprocessing, applied identically for every engine: ``(pixel * scale - mean) / std``.
@@ -202,9 +92,9 @@ class InputSpec:
     color: str = "RGB"
 
     def __post_init__(self) -> None:
-        _settle(self, ("scale",), "a number", real)
-        _settle(self, ("mean", "std"), "a number, or one a channel", _reals)
-        _settle(self, ("resize", "crop"), "pixels: one number, or (height, width)", _pixels)
+        given.settle(self, ("scale",), "a number", given.real)
+        given.settle(self, ("mean", "std"), "a number, or one a channel", given.reals)
+        given.settle(self, ("resize", "crop"), "pixels: one number, or (height, width)", given.pixels)
 
     @property
     def is_identity(self) -> bool:
@@ -246,6 +136,11 @@ class ShapeRange:
     opt: tuple[int, ...]
     max: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        given.settle(self, ("min", "opt", "max"), "whole numbers, 1 or more", given.counts)
+        if not given.ascends(self.min, self.opt, self.max):
+            raise given.wrong("ShapeRange", "min <= opt <= max in every dimension", self)
+
 
 @dataclass(frozen=True)
 class BuildSpec:
@@ -274,6 +169,22 @@ class BuildSpec:
     plugins: tuple[Path, ...] = ()
     cuda_graph: bool = False
 
+    def __post_init__(self) -> None:
+        given.settle(self, ("batch",), "three whole numbers, min <= opt <= max", given.batches)
+        given.settle(self, ("shapes",), "a mapping of input name to ShapeRange", _shape_ranges)
+        given.settle(self, ("workspace_mb",), "a number above 0", given.positive)
+        given.settle(self, ("optimization_level",), "a whole number from 0 to 5", given.level)
+        flags = ("tf32", "version_compatible", "hardware_compatible", "cuda_graph")
+        given.settle(self, flags, "True or False", lambda value: value if isinstance(value, bool) else None)
+        given.settle(self, ("plugins",), "a list of paths", given.paths)
+
+
+def _shape_ranges(value: object) -> dict[str, ShapeRange] | None:
+    if not isinstance(value, Mapping):
+        return None
+    whole = all(isinstance(k, str) and isinstance(v, ShapeRange) for k, v in value.items())
+    return {str(name): own for name, own in value.items()} if whole else None
+
 
 @dataclass(frozen=True)
 class ClassGates:
@@ -283,7 +194,7 @@ class ClassGates:
     precision_drop: float | None = None
 
     def __post_init__(self) -> None:
-        _settle(self, ("recall_drop", "precision_drop"), SHARE, share)
+        given.settle(self, ("recall_drop", "precision_drop"), given.SHARE, given.share)
 
 
 @dataclass(frozen=True)
@@ -325,13 +236,18 @@ class Gates:
     def __post_init__(self) -> None:
         for name in ("recall_drop", "precision_drop", "accuracy_drop", "alpha"):
             if getattr(self, name) is None:
-                raise _wrong(f"Gates.{name}", RATE if name == "alpha" else SHARE, None)
+                raise given.wrong(f"Gates.{name}", given.RATE if name == "alpha" else given.SHARE, None)
         shares = ("recall_drop", "precision_drop", "accuracy_drop", "top_k_accuracy_drop", "cosine")
-        _settle(self, (*shares, "top1_agreement"), SHARE, share)
-        _settle(self, ("alpha",), RATE, rate)
+        given.settle(self, (*shares, "top1_agreement"), given.SHARE, given.share)
+        given.settle(self, ("alpha",), given.RATE, given.rate)
         sizes = ("engine_mb", "memory_mb")
-        _settle(self, ("max_abs", "max_rel", "relative_l2", "kl", *sizes), AT_LEAST_ZERO, at_least_zero)
-        _settle(self, ("classes",), "a mapping of class name to ClassGates", _class_gates)
+        given.settle(
+            self,
+            ("max_abs", "max_rel", "relative_l2", "kl", *sizes),
+            given.AT_LEAST_ZERO,
+            given.at_least_zero,
+        )
+        given.settle(self, ("classes",), "a mapping of class name to ClassGates", _class_gates)
 
     def margin(self, check: Check, name: str) -> float:
         """The accepted drop of recall or precision of class *name*, as a fraction."""
@@ -391,17 +307,17 @@ class Case:
     build: BuildSpec = BuildSpec()
 
     def __post_init__(self) -> None:
-        _settle(self, ("onnx",), "a path", _path)
-        _settle(self, ("classes", "engines"), "a list of strings", _texts)
-        _settle(self, ("batch", "top_k"), "a whole number, 1 or more", _count)
+        given.settle(self, ("onnx",), "a path", given.a_path)
+        given.settle(self, ("classes", "engines"), "a list of strings", given.texts)
+        given.settle(self, ("batch", "top_k"), "a whole number, 1 or more", given.count)
         known = ", ".join(ALL_CHECKS)
-        _settle(self, ("checks",), f"some of: {known}", lambda value: _members(Check, value))
-        _settle(self, ("input",), "an InputSpec", lambda v: v if isinstance(v, InputSpec) else None)
-        _settle(self, ("build",), "a BuildSpec", lambda v: v if isinstance(v, BuildSpec) else None)
-        _settle(self, ("gates",), "Gates", lambda v: v if isinstance(v, Gates) else None)
+        given.settle(self, ("checks",), f"some of: {known}", lambda value: given.members(Check, value))
+        given.settle(self, ("input",), "an InputSpec", lambda v: v if isinstance(v, InputSpec) else None)
+        given.settle(self, ("build",), "a BuildSpec", lambda v: v if isinstance(v, BuildSpec) else None)
+        given.settle(self, ("gates",), "Gates", lambda v: v if isinstance(v, Gates) else None)
         kinds = ", ".join(Precision)
-        _settle(self, ("lowering",), f"LoweringSpec by precision ({kinds})", _lowering)
-        _settle(self, ("lowered",), f"paths by precision ({kinds})", _lowered)
+        given.settle(self, ("lowering",), f"LoweringSpec by precision ({kinds})", _lowering)
+        given.settle(self, ("lowered",), f"paths by precision ({kinds})", _lowered)
         for name in (
             "onnx",
             "batch",
@@ -415,7 +331,7 @@ class Case:
             "build",
         ):
             if getattr(self, name) is None:
-                raise _wrong(f"Case.{name}", "a value, or nothing for the default", None)
+                raise given.wrong(f"Case.{name}", "a value, or nothing for the default", None)
 
     @property
     def needs_labels(self) -> bool:
@@ -423,17 +339,10 @@ class Case:
         return bool({Check.ACCURACY, Check.RECALL, Check.PRECISION} & set(self.checks))
 
 
-def _path(value: Any) -> Path | None:
-    try:
-        return Path(value)
-    except TypeError:
-        return None
-
-
 def _by_precision(value: object, read: Callable[[Any], T | None]) -> dict[Precision, T] | None:
     if not isinstance(value, Mapping):
         return None
-    found = {_member(Precision, name): read(inner) for name, inner in value.items()}
+    found = {given.member(Precision, name): read(inner) for name, inner in value.items()}
     settled = {name: inner for name, inner in found.items() if name is not None and inner is not None}
     return settled if len(settled) == len(value) else None
 
@@ -443,7 +352,7 @@ def _lowering(value: object) -> dict[Precision, LoweringSpec] | None:
 
 
 def _lowered(value: object) -> dict[Precision, Path] | None:
-    return _by_precision(value, _path)
+    return _by_precision(value, given.a_path)
 
 
 class EngineKind(StrEnum):

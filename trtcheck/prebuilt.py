@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trtcheck.backends.tensorrt import TensorRt
     from trtcheck.case import Case
     from trtcheck.model import Signature, Tensor
-    from trtcheck.session import Resolved
+    from trtcheck.resolve import Resolved
 
 RECORDED = "recorded"
 """What stands for a backend where answers come from a file."""

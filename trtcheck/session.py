@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from trtcheck.backends import TENSORRT, builder_beside, open_backend
 from trtcheck.backends.base import Backend, BackendInfo, BuildPlan, BuiltEngine
 from trtcheck.cache import Cache
 from trtcheck.case import Case, EngineKind, EngineSpec, InputSpec, Numerics, Precision, ShapeRange
-from trtcheck.errors import CaseError, DataError, EngineError, TrtcheckError
+from trtcheck.errors import CaseError, EngineError, TrtcheckError
+from trtcheck.resolve import Resolved, case_key, identity, resolve
 from trtcheck.shared import SharedResults
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from trtcheck.backends.base import LoadedEngine
     from trtcheck.backends.tensorrt import TensorRt
-    from trtcheck.data import Images
     from trtcheck.engines import Lowered, Workshop
     from trtcheck.evaluation import Evaluation, ReferenceResult
     from trtcheck.model import Signature
@@ -36,81 +36,6 @@ COLLAPSE = 0.99
 """Below this agreement with the reference the emulated graph is searched for an overflow."""
 _REMEMBERED = 4
 """Evaluations kept in memory; the items of one engine follow each other."""
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A case with its files opened and its parts checked against each other.
-
-    Attributes:
-        images: The evaluation data.
-        digest: Digest of its inputs, read once.
-        model_digest: Digest of the reference model, read once.
-        signature: Inputs and outputs of the reference model.
-        classes: Class names; empty where no class scores are judged.
-        scores: Name of the output with the class scores, or None.
-        truth: Labels (N,), -1 for none.
-    """
-
-    images: Images
-    digest: str
-    model_digest: str
-    signature: Signature
-    classes: tuple[str, ...]
-    scores: str | None
-    truth: np.ndarray
-
-
-def resolve(case: Case) -> Resolved:
-    """Opens the data and the model of *case* and checks that they fit.
-
-    Raises:
-        DataError: The data cannot be used.
-        ModelError: The model cannot be read.
-        CaseError: Classes, gates and model do not fit.
-    """
-    import numpy as np
-
-    from trtcheck.data.sources import open_images
-    from trtcheck.evaluation import scores_output
-    from trtcheck.metrics.confusion import NO_LABEL
-    from trtcheck.model import digest, read_signature
-
-    signature = read_signature(case.onnx)
-    images = open_images(case.data, classes=case.classes, spec=case.input)
-    if images.labels is None and case.needs_labels:
-        raise DataError(
-            "there are no labels", where=images.name, expected="an integer array 'labels' (N,)",
-            hint='add labels (-1 for "none"), or set checks = ["build", "outputs"]',
-        )  # fmt: skip
-    truth = np.full(len(images), NO_LABEL, np.int64) if images.labels is None else images.labels
-    # Folder names are classes only where answers are judged: outputs can be compared of any model.
-    given = case.classes or (images.class_names if case.needs_labels else None)
-    scores: str | None = None
-    classes: tuple[str, ...] = ()
-    if case.needs_labels or given is not None or case.output is not None:
-        scores = scores_output(signature, case, None if given is None else len(given))
-        classes = given or _numbered(case, signature, scores)
-    top = int(truth.max(initial=NO_LABEL))
-    if classes and top >= len(classes):
-        where = int(np.flatnonzero(truth == top)[0])
-        raise DataError(
-            f"labels[{where}] is out of range", where=images.name,
-            expected=f"-1 to {len(classes) - 1} for {len(classes)} classes", found=top,
-        )  # fmt: skip
-    return Resolved(images, images.digest(), digest(case.onnx), signature, classes, scores, truth)
-
-
-def _numbered(case: Case, signature: Signature, scores: str) -> tuple[str, ...]:
-    """Classes named by their numbers, as many as the model has scores."""
-    shape = next(tensor.shape for tensor in signature.outputs if tensor.name == scores)
-    width = shape[1] if shape is not None and len(shape) > 1 else None
-    if width is None:
-        raise CaseError(
-            f"{case.name}: the model does not say how many classes it has", where=case.onnx,
-            expected="classes = [\"…\", …] in the suite", found=f"output '{scores}' of open width",
-        )  # fmt: skip
-    return tuple(str(number) for number in range(width))
 
 
 class Workbench:
@@ -150,7 +75,9 @@ class Workbench:
 
     def _backend_of(self, engine: EngineSpec) -> Backend:
         """The backend that runs *engine*: what was asked for, or what its file was built for."""
-        return self._tensorrt_for(engine) if engine.kind is EngineKind.ENGINE else self._open(self._backend_name)
+        return (
+            self._tensorrt_for(engine) if engine.kind is EngineKind.ENGINE else self._open(self._backend_name)
+        )
 
     def _tensorrt_for(self, engine: EngineSpec) -> TensorRt:
         """The flavour of TensorRT that the file of *engine* was built for.
@@ -208,7 +135,7 @@ class Workbench:
         """The identity of a source, read once as long as the source lives."""
         known = self._identities.get(id(source))
         if known is None or known[0] is not source:
-            known = self._identities[id(source)] = (source, _identity(case, source))
+            known = self._identities[id(source)] = (source, identity(case, source))
         return known[1]
 
     def _key(self, case: Case, engine: EngineSpec) -> str:
@@ -501,34 +428,6 @@ def _batching(
         for tensor in reference.inputs
     )
     return replace(reference, inputs=inputs), wanted
-
-
-def case_key(case: Case, identity: Callable[[Case, Any], Any]) -> str:
-    """A digest that tells cases apart within a session; gates do not count.
-
-    Args:
-        case: The case.
-        identity: What stands for one of its sources.
-    """
-    plain = ("name", "onnx", "classes", "batch", "output", "top_k", "checks")
-    text = {name: str(getattr(case, name)) for name in plain}
-    lowering = {str(name): asdict(spec) for name, spec in case.lowering.items()}
-    lowered = {str(name): str(path) for name, path in case.lowered.items()}
-    sources = [identity(case, case.data), identity(case, case.calibration)]
-    build = {**asdict(case.build), "plugins": list(map(str, case.build.plugins))}
-    return digests.of_json([text, sources, asdict(case.input), lowering, lowered, build])
-
-
-def _identity(case: Case, source: Any) -> Any:
-    """What stands for *source*: its paths, or the digest of what is in memory."""
-    from trtcheck.data.sources import open_images
-
-    if source is None or isinstance(source, str | Path):
-        return str(source)
-    if isinstance(source, Mapping):
-        return {str(name): str(path) for name, path in source.items()}
-    opened = open_images(source, spec=case.input)
-    return [opened.digest(), None if opened.labels is None else digests.of_array(opened.labels)]
 
 
 def read_evaluations(shared: Path) -> list[Evaluation]:

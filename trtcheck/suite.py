@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trtcheck.case import (
-    AT_LEAST_ZERO,
-    RATE,
-    SHARE,
     BuildSpec,
     Case,
     Check,
@@ -24,12 +21,9 @@ from trtcheck.case import (
     LoweringSpec,
     Precision,
     ShapeRange,
-    at_least_zero,
-    rate,
-    real,
-    share,
 )
 from trtcheck.errors import OptionError, SuiteError
+from trtcheck.given import AT_LEAST_ZERO, RATE, SHARE, ascends, at_least_zero, rate, real, share
 from trtcheck.settings import at_home, parse_engines
 
 if TYPE_CHECKING:
@@ -436,7 +430,7 @@ def _profile(
             [_shape(own.get(end)) for end in ends] if isinstance(own, dict) and set(own) == set(ends) else []
         )
         found = [shape for shape in read if shape is not None]
-        if len(found) < len(ends) or not _grows(*found):
+        if len(found) < len(ends) or not ascends(*found):
             raise table.wrong("profile", f"{_PROFILE}; min <= opt <= max in every dimension")
         shapes[name] = ShapeRange(*found)
     return None, shapes
@@ -444,12 +438,6 @@ def _profile(
 
 def _shape(value: object) -> tuple[int, ...] | None:
     return tuple(value) if isinstance(value, list) and value and all(map(_whole, value)) else None
-
-
-def _grows(low: tuple[int, ...], middle: tuple[int, ...], high: tuple[int, ...]) -> bool:
-    return len(low) == len(middle) == len(high) and all(
-        a <= b <= c for a, b, c in zip(low, middle, high, strict=True)
-    )
 
 
 def _lowered(table: _Table | None) -> dict[Precision, Path]:

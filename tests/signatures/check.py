@@ -152,7 +152,9 @@ def main() -> int:
     library = importlib.import_module(sys.argv[1])
     wrong = missing(library)
     told = f"{sys.argv[1]} {library.__version__}"
-    sys.stdout.write("\n".join([f"{told}: {'misses' if wrong else 'has all that trtcheck calls'}", *wrong, ""]))
+    sys.stdout.write(
+        "\n".join([f"{told}: {'misses' if wrong else 'has all that trtcheck calls'}", *wrong, ""])
+    )
     return 1 if wrong else 0
 
 

@@ -324,7 +324,8 @@ class TensorRt:
 
 def _profile(plan: BuildPlan) -> dict[str, dict[str, list[int]]]:
     return {
-        name: {key: list(sizes) for key, sizes in asdict(shape).items()} for name, shape in plan.shapes.items()
+        name: {key: list(sizes) for key, sizes in asdict(shape).items()}
+        for name, shape in plan.shapes.items()
     }
 
 

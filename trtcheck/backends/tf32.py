@@ -4,8 +4,8 @@ A tensor core multiplies TF32 numbers exactly and sums in FP32, so that rounding
 difference. They are rounded to nearest, ties to even: so do cuBLAS 13 and cuDNN 9.19 on an H100 (seen with
 products by one, half of the factors halfway between two TF32 numbers: every matrix product and all but one of
 the convolutions that used TF32 at all; that one, 3 by 3 of 64 channels in NCHW, rounded ties away from zero,
-and none cut the bits off). Products that do not suit a tensor core, such as matrix times vector or of three
-channels, stayed in FP32 there. What TensorRT does with its own kernels could not be seen.
+and none cut the bits off). Products that do not suit a tensor core stayed in FP32 there: matrix times
+vector, convolutions of three channels, some of 32. What TensorRT does with its own kernels could not be seen.
 
 The rounding is Veltkamp's splitting, three operations that ONNX Runtime leaves as they are at every
 optimization level (tests/test_tf32.py). Magnitudes of 2**114 and more, whose splitting would overflow, pass

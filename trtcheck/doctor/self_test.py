@@ -5,6 +5,7 @@ The request names the backend (``backend``) and the precisions (``precisions``);
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -59,7 +60,9 @@ def _examine(name: str, precisions: Sequence[Precision], folder: Path) -> list[F
     except BackendError as error:
         status = Status.FAILED if _should_open(name) else Status.REFUSED
         return [Finding(name, None, status, in_one_line(error))]
-    return [examine(backend, name, precision, folder) for precision in precisions]
+    found = [examine(backend, name, precision, folder) for precision in precisions]
+    # Where the test keeps its files tells a reader nothing.
+    return [replace(finding, reason=finding.reason.replace(f"{folder}{os.sep}", "")) for finding in found]
 
 
 def _should_open(name: str) -> bool:

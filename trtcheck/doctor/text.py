@@ -11,6 +11,8 @@ from trtcheck.doctor.findings import Finding
 
 WIDTH = 100
 _LABEL = 20
+_LONGEST = 300
+"""Characters of a reason that are shown; the JSON has the rest."""
 FENCE = "```"
 """First and last line: an issue tracker shows what is between them as it is."""
 
@@ -55,7 +57,8 @@ def _packages(packages: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     for label, versions in packages.items():
         if versions:
             yield from _row(label, ", ".join(f"{name} {version}" for name, version in versions.items()))
-    yield from _row("not installed", ", ".join(label for label, versions in packages.items() if not versions))
+    absent = [label for label, versions in packages.items() if not versions]
+    yield from _row("not installed", ", ".join(absent) or "-")
 
 
 def _self_test(findings: Sequence[Finding]) -> Iterator[str]:
@@ -67,7 +70,7 @@ def _self_test(findings: Sequence[Finding]) -> Iterator[str]:
 def _backend(name: str, findings: Sequence[Finding]) -> Iterator[str]:
     whole = [finding for finding in findings if finding.precision is None]
     if whole:
-        yield from _row(name, whole[0].verdict, indent=2, width=_LABEL - 2)
+        yield from _row(name, _cut(whole[0].verdict), indent=2, width=_LABEL - 2)
         return
     opened = next((finding for finding in findings if finding.library), None)
     yield from _row(
@@ -77,7 +80,11 @@ def _backend(name: str, findings: Sequence[Finding]) -> Iterator[str]:
         figures = ""
         if finding.error is not None and not finding.bad:
             figures = f"; largest error {finding.error:.1e}, allowed {finding.allowed:.1e}"
-        yield from _row(str(finding.precision), finding.verdict + figures, indent=4, width=_LABEL - 4)
+        yield from _row(str(finding.precision), _cut(finding.verdict) + figures, indent=4, width=_LABEL - 4)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rstrip()} …"
 
 
 def _problems(problems: Sequence[str]) -> Iterator[str]:
@@ -86,4 +93,4 @@ def _problems(problems: Sequence[str]) -> Iterator[str]:
         return
     yield "1 problem found:" if len(problems) == 1 else f"{len(problems)} problems found:"
     for problem in problems:
-        yield from _row("  -", problem, width=3)
+        yield from _row("  -", _cut(problem), width=3)

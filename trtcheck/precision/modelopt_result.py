@@ -114,12 +114,13 @@ class Result:
         if self.gone:
             more = " …" if len(self.gone) > _SHOWN else ""
             notes.append(f"ModelOpt merged or replaced nodes: {', '.join(self.gone[:_SHOWN])}{more}")
-        products = [node for node in self.source.model.graph.node if node.op_type in QUANTIZED_OPS]
-        if self.precision is Precision.INT8 and len(self.quantized) < len(products):
-            ops = ", ".join(QUANTIZED_OPS)
-            reasons = ", ".join(sorted({k["reason"] for k in self.kept() if k["op"] in QUANTIZED_OPS}))
-            done = f"INT8 computes {len(self.quantized)} of {len(products)} nodes ({ops})"
-            notes.append(f"{done}; not the others: {reasons}")
+        left = [entry["reason"] for entry in self.kept() if entry["op"] in QUANTIZED_OPS]
+        if self.precision is Precision.INT8 and left:
+            done, ops = len(self.quantized), ", ".join(QUANTIZED_OPS)
+            reasons = ", ".join(sorted(set(left)))
+            notes.append(
+                f"INT8 computes {done} of {done + len(left)} nodes ({ops}); not the others: {reasons}"
+            )
         return notes
 
     def verify(self) -> None:

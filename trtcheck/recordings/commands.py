@@ -71,7 +71,7 @@ _HEAD = f"""\
 #!/bin/sh
 # Runs an engine over the exported inputs: sh {SCRIPT} ENGINE [FOLDER]
 # FOLDER (default: the engine's name) becomes the recording that pytest --trt-engine=FOLDER tests.
-# TRTEXEC names the program, TRTEXEC_OPTIONS holds options for all runs (plugins, --useCudaGraph, …).
+# TRTEXEC names the program, TRTEXEC_OPTIONS holds options for all runs (plugins, --useCudaGraph).
 set -eu
 engine=${{1:?usage: sh {SCRIPT} ENGINE [FOLDER]}}
 name=$(basename "$engine")

@@ -1,0 +1,178 @@
+"""What becomes of values that users give: builtins of the right kind, or nothing where they cannot be used.
+
+Every function takes what was given and returns what is kept of it; None where that is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from numbers import Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trtcheck.errors import CaseError
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def real(value: object) -> float | None:
+    """The number *value* (also a scalar of numpy) as a float; None where it is none, or too large."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def share(value: object) -> float | None:
+    """The number *value* if it is from 0 to 1."""
+    number = real(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def at_least_zero(value: object) -> float | None:
+    """The number *value* if it is finite and 0 or more."""
+    number = real(value)
+    return number if number is not None and number >= 0 and math.isfinite(number) else None
+
+
+def rate(value: object) -> float | None:
+    """The number *value* if it is above 0 and below 1."""
+    number = real(value)
+    return number if number is not None and 0 < number < 1 else None
+
+
+SHARE = "a number from 0 to 1"
+AT_LEAST_ZERO = "a number, 0 or more"
+RATE = "a number above 0 and below 1"
+
+
+def wrong(name: str, expected: str, found: object) -> CaseError:
+    """The error that says that the value called *name* cannot be used."""
+    return CaseError(
+        f"{name} has a wrong value", expected=expected, found=f"{found!r} ({type(found).__name__})"
+    )
+
+
+def settle(spec: object, names: Iterable[str], expected: str, read: Callable[[Any], object | None]) -> None:
+    """Replaces fields of the frozen *spec* that are not None by what *read* makes of them.
+
+    Whatever a caller gives ends up in JSON, so that it becomes a builtin here, or is refused (None).
+
+    Raises:
+        CaseError: A value cannot be used.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if value is None:
+            continue
+        settled = read(value)
+        if settled is None:
+            raise wrong(f"{type(spec).__name__}.{name}", expected, value)
+        object.__setattr__(spec, name, settled)
+
+
+def whole(value: object) -> int | None:
+    """The whole number *value* (also a scalar of numpy)."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def count(value: object) -> int | None:
+    """The whole number *value* if it is 1 or more."""
+    number = whole(value)
+    return number if number is not None and number >= 1 else None
+
+
+def items_of(value: object) -> tuple[Any, ...] | None:
+    """The entries of a list or array; a text is none."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else None
+
+
+def reals(value: object) -> tuple[float, ...] | None:
+    """The numbers of *value*, also where it is a single one."""
+    entries = (value,) if isinstance(value, Real) else items_of(value)
+    numbers = None if entries is None else [number for number in map(real, entries) if number is not None]
+    return None if entries is None or numbers is None or len(numbers) < len(entries) else tuple(numbers)
+
+
+def pixels(value: object) -> int | tuple[int, int] | None:
+    """A size: one number, or (height, width)."""
+    entries = items_of(value)
+    if entries is None:
+        return whole(value)
+    numbers = [number for number in map(whole, entries) if number is not None]
+    return (numbers[0], numbers[1]) if len(numbers) == len(entries) == 2 else None
+
+
+def texts(value: object) -> tuple[str, ...] | None:
+    """The strings of *value*."""
+    entries = items_of(value)
+    if entries is None or not all(isinstance(entry, str) for entry in entries):
+        return None
+    return tuple(map(str, entries))
+
+
+def member(kind: type[E], value: object) -> E | None:
+    """The member of *kind* that *value* names."""
+    return next((known for known in kind if known == value), None) if isinstance(value, str) else None
+
+
+def members(kind: type[E], value: object) -> tuple[E, ...] | None:
+    """The members of *kind* that the entries of *value* name."""
+    entries = items_of(value)
+    found = [known for entry in entries or () if (known := member(kind, entry)) is not None]
+    return tuple(found) if entries is not None and len(found) == len(entries) else None
+
+
+def counts(value: object) -> tuple[int, ...] | None:
+    """The whole numbers of *value*, each 1 or more."""
+    numbers = [count(entry) for entry in items_of(value) or ()]
+    return tuple(number for number in numbers if number) if numbers and all(numbers) else None
+
+
+def ascends(low: tuple[int, ...], middle: tuple[int, ...], high: tuple[int, ...]) -> bool:
+    """Whether three shapes of one rank grow, or stay, in every dimension."""
+    same = len(low) == len(middle) == len(high)
+    return same and all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
+
+
+def batches(value: object) -> tuple[int, ...] | None:
+    """Three batch sizes that grow, or stay."""
+    sizes = counts(value)
+    return sizes if sizes is not None and len(sizes) == 3 and list(sizes) == sorted(sizes) else None
+
+
+def positive(value: object) -> float | None:
+    """The number *value* if it is above 0."""
+    number = at_least_zero(value)
+    return number or None
+
+
+def level(value: object) -> int | None:
+    """The whole number *value* if it is from 0 to 5."""
+    number = whole(value)
+    return number if number is not None and 0 <= number <= 5 else None
+
+
+def paths(value: object) -> tuple[Path, ...] | None:
+    """The paths of *value*."""
+    entries = items_of(value)
+    found = [path for path in map(a_path, entries or ()) if path is not None]
+    return tuple(found) if entries is not None and len(found) == len(entries) else None
+
+
+def a_path(value: Any) -> Path | None:
+    """The path *value*."""
+    try:
+        return Path(value)
+    except TypeError:
+        return None
