@@ -423,7 +423,7 @@ def test_a_long_reason_is_cut_in_the_text_alone(whole: dict[str, Any]) -> None:
     reason = "no kernel " * 100
     finding = {"backend": "tensorrt", "precision": "fp16", "status": "FAILED", "reason": reason}
     printed = text.render(whole | {"self_test": [finding], "problems": [reason]})
-    assert printed.count("no kernel") == 29 + 30
+    assert " ".join(printed.split()).count("no kernel") == 29 + 30
     assert printed.count(" …\n") == 2
 
 

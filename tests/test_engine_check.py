@@ -79,6 +79,11 @@ def test_what_is_stated_may_stay_wide():
     assert "'head/b' in fp16" in left.message
 
 
+def test_what_the_model_itself_computes_in_fp64_is_not_asked_for():
+    assert check("fp16", {"computes": {"a": "fp16", "b": "fp64"}}).verdict is PASS
+    assert check("fp32", {"computes": {"a": "fp32", "b": "fp64"}}).verdict is PASS
+
+
 def test_an_engine_of_exceptions_alone_is_not_what_was_asked():
     outcome = check("fp16", {"computes": {"a": "fp32"}}, lowered={"exclude": ["*"]})
     assert outcome.verdict is FAIL
@@ -122,6 +127,7 @@ def test_how_answers_come_about_is_noted():
     notes = {"lowered": {"notes": ["2 nodes stayed wide"]}, "notes": ("slow",)}
     emulated = check("fp16", {"types": {"FLOAT16": 1}}, **notes)
     assert emulated.notes == (engine_check.EMULATED, "2 nodes stayed wide", "slow")
+    assert check("tf32", {"computes": {"a": "tf32"}}).notes == (engine_check.EMULATED_TF32,)
     native, ours = {"numerics": Numerics.NATIVE}, {"lowered": {"made_by": "trtcheck"}}
     wide = {"types": {"FLOAT": 1}}
     assert check("fp32", wide, **native, **ours).notes == (engine_check.SHARED_PROVIDER,)

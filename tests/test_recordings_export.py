@@ -22,7 +22,7 @@ from trtcheck.case import Case, InputSpec
 from trtcheck.data.batches import batches
 from trtcheck.recordings import RecordedEngine, check, inputs_digest, read_recording
 from trtcheck.recordings.export import main
-from trtcheck.session import resolve
+from trtcheck.resolve import resolve
 from trtcheck.suite import read_suite
 
 INPUT = "[models.halves.input]\nscale = 0.00392156862745098\nmean = [0.4]\nstd = [0.3]\n"

@@ -13,12 +13,15 @@ import pytest
 from models import lowered
 from onnx import TensorProto, helper, numpy_helper
 
+from trtcheck import child
 from trtcheck.backends.base import BuildPlan
 from trtcheck.backends.tensorrt import TensorRt
+from trtcheck.backends.trt_flavour import RTX
 from trtcheck.case import BuildSpec, Numerics, Precision, ShapeRange
 from trtcheck.errors import EngineError, ModelError
 
 PLAIN = BuildSpec()
+LIMITS = ("min", "opt", "max")
 DEMO = Path(__file__).parent.parent / "examples" / "fashion_mnist"
 
 
@@ -319,3 +322,23 @@ def test_a_graph_of_the_size_of_resnet50_builds_in_fp16(tmp_path, backend):
     assert len(facts["computes"]) == 54
     assert set(facts["computes"].values()) == {"fp16"}
     assert facts["engine_bytes"] > 50e6  # 25.5 M weights of two bytes
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_timing_cache_is_kept_beside_its_lock_and_a_damaged_one_does_not_fail_the_build(tmp_path, damaged):
+    """RTX times nothing and takes a timing cache all the same, so that the way of the file can be seen."""
+    model = graphs.save(graphs.cnn(), tmp_path / "model.onnx")
+    shared = tmp_path / "timing" / "key.cache"
+    if damaged:
+        shared.parent.mkdir()
+        shared.write_bytes(b"no timing cache")
+    request = {
+        "command": "build", "flavour": "tensorrt-rtx", "lowered": str(model),
+        "target": str(tmp_path / "model.engine"), "shapes": {"x": {key: [4, 1, 12, 12] for key in LIMITS}},
+        "tf32": False, "workspace_bytes": None, "optimization_level": None, "version_compatible": False,
+        "hardware_compatible": False, "plugins": [], "timing_cache": str(shared),
+    }  # fmt: skip
+    for _ in range(2):
+        child.call("trtcheck.backends.trt_child", request, what="building", environment=RTX.environment)
+        assert shared.stat().st_size > len(b"no timing cache")
+    assert sorted(path.name for path in shared.parent.iterdir()) == ["key.cache", "key.lock"]

@@ -1,6 +1,6 @@
 """How an engine is bound and run, with fakes of TensorRT's bindings and of the GPU: no engine can run here.
 
-Which methods the real bindings have, and how many arguments they take, ``test_tensorrt_signatures.py`` checks.
+Which methods the real bindings have, with how many arguments, ``test_tensorrt_signatures.py`` checks.
 """
 
 from __future__ import annotations

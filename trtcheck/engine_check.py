@@ -19,6 +19,7 @@ SHARED_PROVIDER = (
     "not an engine"
 )
 EMULATED = "emulated: computed in FP32 and rounded to the asked-for type after every node"
+EMULATED_TF32 = "emulated: computed in FP32, the factors of every product rounded to TF32"
 RECORDED = "recorded: answers of another device, read from a file; this machine computed none of them"
 
 _MB = 1e6
@@ -42,7 +43,7 @@ def numerics_note(
         made_by: Who lowered the model.
     """
     if numerics is Numerics.EMULATED:
-        return (EMULATED,)
+        return (EMULATED_TF32 if precision is Precision.TF32 else EMULATED,)
     if numerics is Numerics.RECORDED:
         return (RECORDED,)
     own = precision is Precision.FP32 and made_by == "trtcheck" and backend == "onnxruntime-cpu"
@@ -116,7 +117,9 @@ def _not_as_asked(precision: Precision | None, built: BuiltEngine) -> str | None
     """A sentence if what multiplies does not compute in the precision that was asked for."""
     if precision is None:
         return None
-    computes: Mapping[str, str] = built.facts.get("computes", {})
+    # What the model itself computes in FP64 is no matter of the precisions that can be asked for.
+    asked = set(Precision)
+    computes = {node: found for node, found in built.facts.get("computes", {}).items() if found in asked}
     if not computes:
         return _no_products(precision, built.facts.get("types", {}))
     others = {

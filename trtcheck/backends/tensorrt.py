@@ -215,8 +215,14 @@ class TensorRt:
             "inspector_note": described["inspector_note"],
             "tensorrt": {"flavour": self._flavour.name, "version": self._info.version},
         }
-        note = described["inspector_note"]
-        return EngineFacts(signature_of(described, engine), record, (f"its layers: {note}",) if note else ())
+        notes = []
+        if described["inspector_note"]:
+            notes.append(f"its layers are not known: {described['inspector_note']}")
+        if len(described["profiles"]) > 1:
+            notes.append(
+                f"it has {len(described['profiles'])} optimization profiles; the first one is tested"
+            )
+        return EngineFacts(signature_of(described, engine), record, tuple(notes))
 
     def load(self, engine: Path, plan: BuildPlan | None) -> TrtEngine:
         """Loads an engine, first in a child process: what crashes there does not end the tests.

@@ -9,7 +9,7 @@ vector, convolutions of three channels, some of 32. What TensorRT does with its 
 
 The rounding is Veltkamp's splitting, three operations that ONNX Runtime leaves as they are at every
 optimization level (tests/test_tf32.py). Magnitudes of 2**114 and more, whose splitting would overflow, pass
-unrounded, as do infinities and NaN; subnormal numbers keep 11 significant bits, where hardware keeps fewer.
+unrounded, as do infinities and NaN; subnormal numbers keep 11 significant bits, where TF32 has fewer.
 
 Einsum, LSTM, GRU and RNN, which multiply inside, are left in FP32.
 """

@@ -32,8 +32,8 @@ _WIDEST_FIRST = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8")
 _METADATA = re.compile(r"\[ONNX Layer: (.+?)\](?=\s*(\[|$))")
 
 DEPTHWISE = (
-    "the graph asks for INT8, but TensorRT is known to run depthwise convolutions in a wider type where it has "
-    "no faster kernel"
+    "the graph asks for INT8, but TensorRT is known to run depthwise convolutions in a wider type where it "
+    "has no faster kernel"
 )
 
 

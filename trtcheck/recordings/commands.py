@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from trtcheck.errors import DataError
 from trtcheck.names import slug
+from trtcheck.recordings.sidecar import IN_FOLDER
 
 SCRIPT = "run.sh"
 TIMES = "times.json"
@@ -77,7 +78,7 @@ engine=${{1:?usage: sh {SCRIPT} ENGINE [FOLDER]}}
 name=$(basename "$engine")
 out=${{2:-${{name%.*}}}}
 trtexec=${{TRTEXEC:-trtexec}}
-[ -f recording.toml ] || {{ echo "run it in the folder that holds it" >&2; exit 2; }}
+[ -f {IN_FOLDER} ] || {{ echo "run it in the folder that holds it" >&2; exit 2; }}
 mkdir "$out"
 
 run() {{  # the batch's number, then options
@@ -101,18 +102,18 @@ once() {{
 }}
 """
 
-_TAIL = """\
+_TAIL = f"""\
 rm -f "$out/log.txt"
-cp recording.toml "$out/recording.toml"
+cp {IN_FOLDER} "$out/{IN_FOLDER}"
 echo "recorded in $out"
 """
 
 
-def polygraphy(inputs: str, sidecar: str) -> str:
+def polygraphy(inputs: str) -> str:
     """How to go on with Polygraphy, for people."""
     return (
         "on the device, in that folder (RECORDING is a name of your choice):\n"
-        f"  mkdir RECORDING && cp {sidecar} RECORDING/\n"
+        f"  mkdir RECORDING && cp {IN_FOLDER} RECORDING/\n"
         "  polygraphy run MODEL.engine --model-type=engine --trt "
         f"--load-inputs {inputs} --save-outputs RECORDING/outputs.json\n"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from trtcheck.errors import DataError, OptionError, SuiteError, TrtcheckError
 from trtcheck.recordings import commands
 from trtcheck.recordings.recording import inputs_digest
+from trtcheck.recordings.sidecar import IN_FOLDER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,6 @@ PROGRAM = "pytest-trtcheck export-inputs"
 FORMATS = ("bin", "npz", "polygraphy")
 INPUTS = "inputs"
 """Folder of the inputs, inside the one that is exported to."""
-SIDECAR = "recording.toml"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,7 +98,7 @@ def export(
         TrtcheckError: The suite, its data or its model cannot be used, or the folder not be written.
     """
     from trtcheck.data.batches import batches
-    from trtcheck.session import resolve
+    from trtcheck.resolve import resolve
 
     case = _case(suite, model)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -115,7 +115,7 @@ def export(
         sidecar = commands.sidecar(
             images=images, batch=signature.fixed_batch, digest=digest, timed=form == "bin"
         )
-        (out / SIDECAR).write_text(sidecar, encoding="utf-8")
+        (out / IN_FOLDER).write_text(sidecar, encoding="utf-8")
     except OSError as error:
         raise OptionError("the inputs cannot be written", where=out, found=error) from error
     return f"{images} images in {count} batches written to {out}\n{script}"
@@ -198,7 +198,7 @@ def _write_npz(out: Path, every: Iterator[Batch], _signature: Signature) -> tupl
         count += 1
     return (
         count,
-        f"write the outputs of every batch to an .npz of the same name, beside a copy of {SIDECAR}\n",
+        f"write the outputs of every batch to an .npz of the same name, beside a copy of {IN_FOLDER}\n",
     )
 
 
@@ -210,7 +210,7 @@ def _write_polygraphy(out: Path, every: Iterator[Batch], _signature: Signature) 
     feeds = [batch.feeds for batch in every]
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
         save_json(feeds, str(out / INPUTS / "inputs.json"))
-    return len(feeds), commands.polygraphy(f"{INPUTS}/inputs.json", SIDECAR)
+    return len(feeds), commands.polygraphy(f"{INPUTS}/inputs.json")
 
 
 _WRITERS: Mapping[str, Callable[[Path, Iterator[Batch], Signature], tuple[int, str]]] = {

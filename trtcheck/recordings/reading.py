@@ -136,7 +136,7 @@ def _batch_files(folder: Path, sidecar: Sidecar) -> tuple[Path, ...]:
                 "the order of the files is not clear", where=folder,
                 expected="names that differ in a number alone: 0000.json, 0001.json, …",
                 found=f"{before.name} and {after.name}",
-                hint='name files of times in the sidecar: times = "…"; keep no other files beside the outputs',
+                hint='name files of times in the sidecar: times = "…"; keep no others beside the outputs',
             )  # fmt: skip
         _require_next(before, after, numbers, folder)
     return tuple(ordered)
