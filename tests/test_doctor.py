@@ -538,6 +538,12 @@ def test_versions_that_are_too_old_are_named_also_of_extras(site: Path) -> None:
     assert runtime == "onnxruntime 1.10.0 is not supported: pip install 'onnxruntime>=1.20'"
 
 
+def test_old_tools_of_development_are_no_conflict(site: Path) -> None:
+    distribution(site, "hypothesis", "3.0")
+    distribution(site, "ruff", "0.0.1")
+    assert found_conflicts() == []
+
+
 def test_the_leavings_of_an_interrupted_pip_do_no_harm(site: Path) -> None:
     (site / "~numpy-1.0.dist-info").mkdir()
     made = site / "nameless-1.0.dist-info"

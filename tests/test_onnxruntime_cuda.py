@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fake_cuda
@@ -15,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 from fake_cuda import FakeDriver
-from graphs import FLOAT, FP16, cnn, graph, quantized, save, weight
+from graphs import FLOAT, FP16, branches, cnn, graph, quantized, save, weight
 from onnx import TensorProto, helper
 
 from trtcheck import gpu
@@ -71,6 +72,18 @@ def test_a_lack_of_memory_is_called_so(told: str, memory: bool) -> None:
     assert ("a smaller batch" in str(error)) is memory
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "NOT_IMPLEMENTED : Could not find an implementation for MaxPool(22) node with name '/pool/MaxPool'",
+        "Exception: Provider type for MaxPool node with name '/pool/MaxPool' is not set.",
+    ],
+)
+def test_a_node_without_a_kernel_is_to_be_excluded(told: str) -> None:
+    error = refusal("it failed", None, RuntimeError(told))
+    assert 'keep that node in FP32: exclude = ["/pool/MaxPool"]' in str(error)
+
+
 # With CUDA in ONNX Runtime, by a fake.
 
 
@@ -106,6 +119,14 @@ def test_a_fake_driver_older_than_onnxruntime_is_refused(driver: FakeDriver) -> 
         BackendError, match=r"(?s)too old for onnxruntime-gpu.*CUDA 13\.0 \(driver 580\.65 or newer\)"
     ):
         OnnxRuntimeCuda(threads=1)
+
+
+def test_a_fake_onnxruntime_without_memory_infos_is_too_old(
+    fake_providers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(onnxruntime.InferenceSession, "get_input_memory_infos", raising=False)
+    monkeypatch.delattr(onnxruntime.InferenceSession.__mro__[1], "get_input_memory_infos", raising=False)
+    assert why_not() == "onnxruntime-gpu is too old"
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -257,6 +278,22 @@ def test_shapes_that_depend_on_the_data_on_the_fake_driver(opened: Open) -> None
         assert list(answers) == ["places", "y"]
         np.testing.assert_array_equal(answers["places"], np.stack(np.nonzero(x)))
         np.testing.assert_array_equal(answers["y"], -x)
+
+
+def test_inputs_that_are_read_on_the_cpu_are_bound_there(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a fake: this session wants its condition on another device than its buffers."""
+    infos = [SimpleNamespace(name="Cpu"), SimpleNamespace(name="Elsewhere")]
+    session = onnxruntime.InferenceSession.__mro__[1]
+    monkeypatch.setattr(session, "get_input_memory_infos", lambda _session: infos)
+    engine = opened(branches(FLOAT), cuda_graph=True)
+    assert not engine.cuda_graph
+    x = np.array([1, -2], np.float32)
+    for condition in (True, False, True):
+        expected = x * 400.25**2 if condition else np.maximum(x + 400.25, 0)
+        answer = engine.infer({"x": x, "b": np.array(condition)})["y"]
+        np.testing.assert_allclose(answer, expected * 0.0009765625, rtol=1e-5)
 
 
 def test_outputs_declared_wrongly_still_come_on_the_fake_driver(opened: Open) -> None:

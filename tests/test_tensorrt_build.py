@@ -342,3 +342,40 @@ def test_a_timing_cache_is_kept_beside_its_lock_and_a_damaged_one_does_not_fail_
         child.call("trtcheck.backends.trt_child", request, what="building", environment=RTX.environment)
         assert shared.stat().st_size > len(b"no timing cache")
     assert sorted(path.name for path in shared.parent.iterdir()) == ["key.cache", "key.lock"]
+
+
+def test_what_a_recurrent_node_multiplies_inside_is_not_judged(tmp_path, backend):
+    rng = np.random.default_rng(0)
+    made = graphs.graph(
+        [
+            helper.make_node("Transpose", ["x"], ["t"], name="turn", perm=[1, 0, 2]),
+            helper.make_node("GRU", ["t", "w", "r"], ["", "h"], name="gru", hidden_size=5),
+            helper.make_node("Squeeze", ["h", "first"], ["s"], name="squeeze"),
+            helper.make_node("Gemm", ["s", "g"], ["y"], name="gemm"),
+        ],
+        [("x", graphs.FLOAT, ["N", 6, 4])],
+        [("y", graphs.FLOAT, ["N", 2])],
+        [
+            graphs.weight("w", rng.standard_normal((1, 15, 4)).astype(np.float32)),
+            graphs.weight("r", rng.standard_normal((1, 15, 5)).astype(np.float32)),
+            graphs.weight("g", rng.standard_normal((5, 2)).astype(np.float32)),
+            graphs.weight("first", np.array([0])),
+        ],
+    )
+    facts = built(backend, made, tmp_path)
+    assert facts["layers"]["MATRIX_MULTIPLY"] > 1
+    assert facts["computes"] == {"gemm": "fp32"}
+
+
+def test_of_many_refused_nodes_the_first_are_named_and_the_rest_counted(tmp_path, backend):
+    nodes = [
+        helper.make_node("Unheard", ["x"], [f"y{index}"], name=f"strange{index}", domain="com.example")
+        for index in range(15)
+    ]
+    outputs = [(f"y{index}", graphs.FLOAT, ["N", 4]) for index in range(15)]
+    made = graphs.graph(nodes, [("x", graphs.FLOAT, ["N", 4])], outputs, domains={"com.example": 1})
+    with pytest.raises(EngineError, match="node 'strange0'") as caught:
+        built(backend, made, tmp_path)
+    assert "node 'strange11'" in str(caught.value)
+    assert "and 3 more nodes" in str(caught.value)
+    assert "node 'strange12'" not in str(caught.value)

@@ -87,10 +87,9 @@ def read_recording(engine: EngineSpec, case: Case, resolved: Resolved) -> BuiltE
     recording = recordings.read_recording(path, outputs)
     digest = recordings.inputs_digest(resolved.digest, case.input)
     notes = recordings.check(recording, images=len(resolved.images), inputs_digest=digest, outputs=outputs)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     return BuiltEngine(
         path=path, lowered_path=path, backend=RECORDED, numerics=Numerics.RECORDED, cached=False,
-        lowered={"made_by": "elsewhere", "file": path.name, "digest": digests.of_files(files)},
+        lowered={"made_by": "elsewhere", "file": path.name, "digest": digests.of_files(recording.files)},
         facts=recordings.facts(recording), notes=tuple(notes),
     )  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,8 +27,6 @@ from trtcheck.precision import lower
 
 Record = Callable[[str, object], None]
 INT64 = int(TensorProto.INT64)
-WIDE = defaultdict(tuple, {Precision.BF16: ("*GlobalAveragePool",)})
-"""Nodes of the demo that ONNX Runtime CUDA has no kernel for."""
 DEMO = Path(__file__).parents[2] / "examples" / "fashion_mnist"
 X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
 
@@ -435,20 +432,27 @@ def pixels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return prepared("eval.npz"), np.load(DEMO / "eval.npz")["labels"], prepared("calibration.npz")
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+# BF16 keeps 8 bits, so that more of the answers are ties; and with an FP16 rest ONNX Runtime CUDA divides by the
+# scale of Q/DQ in FP16, where the emulation rounds once.
+@pytest.mark.parametrize(
+    ("precision", "spec", "agreeing"),
+    [
+        (Precision.FP32, LoweringSpec(), 0.9999),
+        (Precision.TF32, LoweringSpec(), 0.999),
+        (Precision.FP16, LoweringSpec(), 0.999),
+        (Precision.BF16, LoweringSpec(exclude=("*GlobalAveragePool",)), 0.998),  # CUDA has no kernel for it
+        (Precision.INT8, LoweringSpec(method="percentile", percentile=99.999), 0.995),
+        (Precision.INT8, LoweringSpec(method="percentile", percentile=99.999, rest="fp32"), 0.995),
+    ],
+)
 def test_the_emulation_tells_the_truth_of_the_demo(
-    opened: Opened, pixels: tuple[np.ndarray, np.ndarray, np.ndarray], precision: Precision, tmp_path: Path,
-    record_property: Record,
+    opened: Opened, pixels: tuple[np.ndarray, np.ndarray, np.ndarray], precision: Precision,
+    spec: LoweringSpec, agreeing: float, tmp_path: Path, record_property: Record,
 ) -> None:  # fmt: skip
     images, labels, calibration = pixels
     lowered = tmp_path / "demo.onnx"
     batches = [({"image": calibration[i : i + 100]}, 100) for i in range(0, 1000, 100)]
     int8 = precision is Precision.INT8
-    spec = (
-        LoweringSpec(method="percentile", percentile=99.999)
-        if int8
-        else LoweringSpec(exclude=WIDE[precision])
-    )
     lower(
         DEMO / "model.onnx", precision, spec, target=lowered, calibration=batches if int8 else None, threads=8
     )
@@ -470,5 +474,5 @@ def test_the_emulation_tells_the_truth_of_the_demo(
         **{name: opened.facts[name] for name in ("providers", "types", "notes")},
     }.items():
         record_property(name, str(figure))
-    assert agreement >= 0.999
+    assert agreement >= agreeing
     assert abs(accuracies[0] - accuracies[1]) <= 0.001

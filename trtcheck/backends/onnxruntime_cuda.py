@@ -69,6 +69,10 @@ def _required() -> Any:
             found=f"onnxruntime {runtime.__version__} with {', '.join(available)}",
             hint=f"pip uninstall onnxruntime, then {_INSTALL}",
         )
+    if not hasattr(runtime.InferenceSession, "get_input_memory_infos"):
+        raise BackendError(
+            "onnxruntime-gpu is too old", expected="1.23 or later", found=runtime.__version__, hint=_INSTALL
+        )
     return runtime
 
 

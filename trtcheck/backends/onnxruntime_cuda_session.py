@@ -32,7 +32,7 @@ _SHAPES_KEPT = 4
 """Sets of shapes whose buffers are kept: a full and a last batch, and as many of another size."""
 
 _NO_GRAPH = ("cuda graph", "graph capture")
-_NO_KERNEL = re.compile(r"Could not find an implementation for \S+ node with name '([^']+)'")
+_NO_KERNEL = re.compile(r"(?:an implementation|Provider type) for \S+ node with name '([^']+)'")
 _KEEP_WIDE = 'keep that node in FP32: exclude = ["{}"] in the table of the precision'
 _NO_MEMORY = ("failed to allocate memory", "out of memory", "alloc_failed", "available memory of")
 
@@ -110,6 +110,12 @@ def _unloadable() -> str:
     return "ONNX Runtime fell back to the CPU; its log tells why"
 
 
+def _on_gpu(session: Any) -> dict[str, bool]:
+    """By input, whether its readers want it on the GPU; conditions, shapes and the like are read on the CPU."""
+    wanted = zip(session.get_inputs(), session.get_input_memory_infos(), strict=True)
+    return {value.name: info.name.lower() == DEVICE for value, info in wanted}
+
+
 @final
 class OrtCudaSession(Closing):
     """An ONNX file in ONNX Runtime on a GPU; a `trtcheck.backends.base.LoadedEngine`.
@@ -148,7 +154,10 @@ class OrtCudaSession(Closing):
 
     def _opened(self, threads: int, options: dict[str, str]) -> Any:
         try:
-            return open_on_gpu(str(self.path), self.path, threads, options)
+            session = open_on_gpu(str(self.path), self.path, threads, options)
+            # A graph would keep the values that were read on the CPU while it was recorded.
+            if not self.cuda_graph or all(_on_gpu(session).values()):
+                return session
         except EngineError as error:
             if not (self.cuda_graph and any(sign in str(error).lower() for sign in _NO_GRAPH)):
                 raise
@@ -251,8 +260,12 @@ class _Bound:
         self._binding = Binding(device, {name: (a.shape, a.dtype) for name, a in feeds.items()}, {})
         self._settled = False
         self._io: Any = session.io_binding()
+        on_gpu = _on_gpu(session)
         for name, buffer in self._binding.inputs.items():
-            self._bind(self._io.bind_input, name, buffer)
+            if on_gpu[name]:
+                self._bind(self._io.bind_input, name, self._place, buffer, buffer.address)
+            else:  # copied from the GPU by ONNX Runtime itself, it came too late for its reader
+                self._bind(self._io.bind_input, name, ("cpu", 0), buffer, buffer.host.ctypes.data)
 
     def _run_options(self, graph: int | None) -> Any:
         """Options of a run; -1 as *graph* keeps ONNX Runtime from recording it."""
@@ -267,8 +280,6 @@ class _Bound:
         for name in self._outputs:
             if name not in self._binding.outputs:  # what the last run made is else taken for a buffer
                 self._io.bind_output(name, *self._place)
-        # What a node reads on the CPU, ONNX Runtime fetches beside this stream: the inputs must be there.
-        self._stream.synchronize()
         self._session.run_with_iobinding(self._io, self._options)
         answers = self._binding.fetch(self._stream)
         values = self._io.get_outputs() if len(answers) < len(self._outputs) else ()
@@ -292,15 +303,15 @@ class _Bound:
             shape = answers[value.name].shape
             if [sizes.get(size, size) for size in value.shape] == list(shape):
                 buffer = self._binding.add_output(value.name, (shape, self._outputs[value.name]))
-                self._bind(self._io.bind_output, value.name, buffer)
+                self._bind(self._io.bind_output, value.name, self._place, buffer, buffer.address)
         # Recorded addresses must stay: a graph is for runs whose every output has its own buffer.
         if self._graph is not None and len(self._binding.outputs) == len(self._outputs):
             self._options = self._run_options(self._graph)
         self._settled = True
 
-    def _bind(self, bind: Any, name: str, buffer: Buffer) -> None:
+    def _bind(self, bind: Any, name: str, place: tuple[str, int], buffer: Buffer, address: int) -> None:
         element = int(helper.np_dtype_to_tensor_dtype(buffer.dtype))
-        bind(name, *self._place, element, list(buffer.shape), buffer.address)
+        bind(name, *place, element, list(buffer.shape), address)
 
     def close(self) -> None:
         """Frees the buffers."""

@@ -101,11 +101,16 @@ def _parsed(flavour: Flavour, library: Any, lowered: Path, log: list[str]) -> tu
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         raise EngineError(
             f"{flavour.label}'s parser does not take the model", where=lowered,
-            found="\n    ".join(map(_parser_error, errors)) or _joined(log),
+            found=_told(list(map(_parser_error, errors))) or _joined(log),
             hint="exclude the node, or keep the model at another precision",
         )  # fmt: skip
     log.clear()
     return builder, network, parser
+
+
+def _told(errors: list[str]) -> str:
+    more = [f"and {len(errors) - _SHOWN} more nodes"] if len(errors) > _SHOWN else []
+    return "\n    ".join([*errors[:_SHOWN], *more])
 
 
 def _parser_error(error: Any) -> str:

@@ -96,11 +96,15 @@ class _Origins:
             for node in graph.node
         }
 
-    def of(self, layer: Any) -> _Origin:
-        """The node that *layer* was made from."""
+    def of(self, layer: Any) -> _Origin | None:
+        """The node that *layer* is the work of; None for one inside of a node that multiplies in its own ways.
+
+        The layers inside of GRU, LSTM and RNN name no node.
+        """
         found = _METADATA.search(layer.metadata or "")
-        name = found.group(1) if found else layer.name
-        return self._known.get(name, _Origin(name))
+        if found is None:
+            return self._known.get(layer.name)
+        return self._known.get(found.group(1), _Origin(found.group(1)))
 
 
 def _by_node(products: Iterable[tuple[_Origin, str]]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import struct
+import tokenize
 import threading
 import zipfile
 import zlib
@@ -28,6 +29,7 @@ _UNREADABLE = (
     MemoryError,
     RuntimeError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,

@@ -13,6 +13,8 @@ Distributions = Mapping[str, metadata.Distribution]
 """Distributions by normalised name."""
 
 OURS, FOREIGN = "pytest-trtcheck", "trtcheck"
+_DEVELOPMENT = "dev"
+"""The extra for work on trtcheck itself, whose versions are nobody else's concern."""
 
 GROUPS = {
     "trtcheck": r"pytest-trtcheck|trtcheck",
@@ -100,8 +102,7 @@ def _incomplete(distributions: Distributions) -> list[str]:
             continue
         for needed in _requirements(distribution):
             part = canonicalize_name(needed.name)
-            optional = needed.marker is not None and not needed.marker.evaluate({"extra": ""})
-            if optional or not part.startswith("tensorrt"):
+            if not part.startswith("tensorrt") or not _applies(needed, [""]):
                 continue
             have = distributions[part].version if part in distributions else None
             if have is None or not needed.specifier.contains(have, prereleases=True):
@@ -117,16 +118,24 @@ def _unsupported(distributions: Distributions) -> list[str]:
     """Installed distributions of versions that this trtcheck does not support, extras included."""
     if OURS not in distributions:
         return []
+    extras = ["", *(distributions[OURS].metadata.get_all("Provides-Extra") or ())]
     asked: dict[str, str] = {}
     for needed in _requirements(distributions[OURS]):
         name = canonicalize_name(needed.name)
         have = distributions[name].version if name in distributions else None
-        if have is not None and not needed.specifier.contains(have, prereleases=True):
+        if have is None or needed.specifier.contains(have, prereleases=True):
+            continue
+        if _applies(needed, [extra for extra in extras if extra != _DEVELOPMENT]):
             asked[name] = str(needed.specifier)
     return [
         f"{name} {distributions[name].version} is not supported: pip install '{name}{specifier}'"
         for name, specifier in asked.items()
     ]
+
+
+def _applies(needed: Requirement, extras: Iterable[str]) -> bool:
+    """Whether *needed* counts here with one of *extras*; the empty one stands for none of them."""
+    return needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras)
 
 
 def _requirements(distribution: metadata.Distribution) -> Iterable[Requirement]:
