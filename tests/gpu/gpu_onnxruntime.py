@@ -432,8 +432,8 @@ def pixels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return prepared("eval.npz"), np.load(DEMO / "eval.npz")["labels"], prepared("calibration.npz")
 
 
-# BF16 keeps 8 bits, so that more of the answers are ties; and with an FP16 rest ONNX Runtime CUDA divides by the
-# scale of Q/DQ in FP16, where the emulation rounds once.
+# BF16 keeps 8 bits, so that more of the answers tie, and a value at the border of two INT8 steps may take
+# the other one.
 @pytest.mark.parametrize(
     ("precision", "spec", "agreeing"),
     [

@@ -111,7 +111,7 @@ def _unloadable() -> str:
 
 
 def _on_gpu(session: Any) -> dict[str, bool]:
-    """By input, whether its readers want it on the GPU; conditions, shapes and the like are read on the CPU."""
+    """By input, whether its readers want it on the GPU; conditions and shapes are read on the CPU."""
     wanted = zip(session.get_inputs(), session.get_input_memory_infos(), strict=True)
     return {value.name: info.name.lower() == DEVICE for value, info in wanted}
 

@@ -54,9 +54,11 @@ def facts(network: Any, model: onnx.ModelProto, *, tf32: bool) -> dict[str, Any]
     makers = _makers(layers)
     origins = _Origins(model)
     products = [
-        (layer, origins.of(layer), precision)
+        (layer, origin, precision)
         for layer in layers
-        if layer.type.name in _MULTIPLIES and (precision := _precision(layer, makers, tf32=tf32)) is not None
+        if layer.type.name in _MULTIPLIES
+        and (origin := origins.of(layer)) is not None
+        and (precision := _precision(layer, makers, tf32=tf32)) is not None
     ]
     depthwise = [
         origin.name
@@ -97,7 +99,7 @@ class _Origins:
         }
 
     def of(self, layer: Any) -> _Origin | None:
-        """The node that *layer* is the work of; None for one inside of a node that multiplies in its own ways.
+        """The node that *layer* is the work of; None for a layer inside of a node of another kind.
 
         The layers inside of GRU, LSTM and RNN name no node.
         """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import lzma
 import struct
-import tokenize
 import threading
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
