@@ -76,9 +76,9 @@ def signatures(session: nox.Session, package: str, module: str) -> None:
 
 @nox.session
 def modelopt(session: nox.Session) -> None:
-    """The tests with NVIDIA's ModelOpt, which brings PyTorch along."""
-    session.install(".[dev,modelopt]")
-    session.run("pytest", "-p", "no:randomly", "tests/modelopt/check_modelopt.py", *session.posargs)
+    """The tests with NVIDIA's ModelOpt, which brings PyTorch along and its own onnxruntime."""
+    session.install("-e", ".[modelopt,tensorrt-rtx]")
+    session.run("pytest", "tests/modelopt/check_modelopt.py", *session.posargs)
 
 
 @nox.session

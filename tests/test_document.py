@@ -46,7 +46,7 @@ def facts(root: Path, **changed: Any) -> dict[str, Any]:
         lowered=lowered,
         facts={
             "nodes": 3, "types": {"FLOAT16": 3}, "products": {"FLOAT16": 1}, "computes": {"head": "fp16"},
-            "batch": None, "engine_bytes": 99,
+            "engine_bytes": 99,
         },
         model={"path": str(root / "model.onnx"), "digest": "sha256:m", "inputs": ["x"], "outputs": ["y"]},
         data={"name": str(root / "eval.npz"), "digest": "sha256:d", "labels_digest": "sha256:l"},

@@ -35,6 +35,18 @@ def quantize(path, *, calibration_data, output_path, **options):
     exec(os.environ.get("FAKE_FAULT", ""))
     shutil.copy(os.environ["FAKE_ANSWER"], output_path)
 """
+AUTOCAST = """
+import os, onnx
+
+def convert_to_mixed_precision(path, **options):
+    return onnx.load(os.environ["FAKE_ANSWER"])
+"""
+UTILS = """
+import onnx
+
+def save_onnx(model, path, external):
+    onnx.save_model(model, path)
+"""
 
 
 def images(count: int = 8) -> np.ndarray:
@@ -52,6 +64,8 @@ class Fake:
         (package / "__init__.py").touch()
         self.module = package / "quantization.py"
         self.module.write_text(FAKE)
+        (package / "autocast.py").write_text(AUTOCAST)
+        (package / "utils.py").write_text(UTILS)
         for name in ("nvidia_modelopt", "torch"):
             facts = folder / "fake" / f"{name}-9.9.dist-info"
             facts.mkdir()
@@ -160,6 +174,13 @@ def test_modelopt_gets_data_without_padding_and_the_nodes_by_name_fake(fake: Fak
         "nodes_to_exclude": [r"conv\Z", r"pw\Z"],
         "use_external_data_format": False,
     }
+
+
+def test_what_reworks_an_excluded_result_is_excluded_with_it_fake(fake: Fake) -> None:
+    with pytest.raises(LoweringError, match="did not keep in FP32 what is excluded: gemm"):
+        fake.lower(exclude=("gemm",))
+    assert fake.told()["nodes_to_exclude"] == [r"gemm\Z", r"softmax\Z"]
+    assert fake.told()["high_precision_dtype"] == "fp32"
 
 
 def test_the_manifest_counts_what_came_back_fake(fake: Fake) -> None:

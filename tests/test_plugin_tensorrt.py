@@ -1,4 +1,4 @@
-"""Suites with TensorRT: real engines of TensorRT for RTX, built on the CPU, and refusals as a user meets them."""
+"""Suites with TensorRT: real engines of TensorRT for RTX, built on the CPU, and refusals as users meet them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_DRIVER = "there is no NVIDIA driver on this machine"
 
 
 def refused() -> onnx.ModelProto:
-    """The classifier and, as a second output, a determinant: ONNX Runtime has the operator, TensorRT has not."""
+    """The classifier with a determinant as second output: an operator of ONNX Runtime, not of TensorRT."""
     made = suite_models.classifier()
     made.graph.node.append(helper.make_node("Det", ["images"], ["volume"], name="determinant"))
     made.graph.output.append(helper.make_tensor_value_info("volume", suite_models.FLOAT, ["N", 1]))

@@ -146,8 +146,12 @@ class FakeContext:
         return True
 
 
-def tensor(name: str, dtype: str, *shape: int | None, shape_tensor: bool = False) -> dict[str, Any]:
-    return {"name": name, "dtype": dtype, "shape": list(shape), "shape_tensor": shape_tensor}
+def tensor(
+    name: str, dtype: str, *shape: int | None, layout: str = "LINEAR", shape_tensor: bool = False
+) -> dict[str, Any]:
+    return {
+        "name": name, "dtype": dtype, "shape": list(shape), "format": layout, "shape_tensor": shape_tensor,
+    }  # fmt: skip
 
 
 LIMITS = {"min": [1, 3], "opt": [2, 3], "max": [6, 3]}
@@ -245,11 +249,22 @@ def test_a_cuda_graph_of_a_fake_engine_is_recorded_once_a_shape_after_a_first_ru
     (graph,) = device.queue.graphs
     assert graph.launched == 2
     assert raw.calls.count("execute") == 3  # once before the recording, and twice inside of the graph
-    engine.infer(feeds(3))
-    assert len(device.queue.graphs) == 2
-    for rows in (4, 5, 6):
+    for rows in (3, 2):  # recorded anew: a graph holds what the context had for its shapes
         engine.infer(feeds(rows))
-    assert graph.closed
+    assert [made.launched for made in device.queue.graphs] == [2, 1, 1]
+    assert [made.closed for made in device.queue.graphs] == [True, True, False]
+
+
+def test_a_fake_engine_whose_work_cannot_be_recorded_says_so_every_time():
+    engine, device, _ = fake_engine(cuda_graph=True)
+
+    def capture(_work: Callable[[], None]) -> FakeGraph:
+        raise BackendError("CUDA cannot record a graph")
+
+    device.queue.capture = capture
+    for _ in range(2):
+        with pytest.raises(BackendError, match="cannot record a graph"):
+            engine.infer(feeds(2))
 
 
 def test_a_fake_engine_whose_runtime_makes_graphs_itself_records_none():
@@ -329,11 +344,14 @@ def test_a_closed_fake_engine_answers_no_more_and_frees_the_gpu_once():
         engine.infer(feeds(2))
 
 
-def test_inputs_that_hold_shapes_and_types_without_numpy_are_refused_by_name():
+def test_inputs_that_hold_shapes_and_what_numpy_has_no_type_or_layout_for_are_refused_by_name():
     with pytest.raises(EngineError, match="input 'n' is a shape"):
         signature_of({"inputs": [tensor("n", "int64", 2, shape_tensor=True)], "outputs": []}, PATH)
     with pytest.raises(EngineError, match="'y' has a type that numpy does not have"):
         signature_of({"inputs": [], "outputs": [tensor("y", "fp8", None)]}, PATH)
+    with pytest.raises(EngineError, match="'x' is not laid out row by row") as caught:
+        signature_of({"inputs": [tensor("x", "float16", None, layout="CHW16")], "outputs": []}, PATH)
+    assert "CHW16" in str(caught.value)
 
 
 class FakeRtxEngine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import graphs
@@ -20,6 +21,7 @@ from trtcheck.errors import BackendError, EngineError, TrtcheckError
 from trtcheck.gpu import Gpu
 
 SHAPES = {"x": ShapeRange((1, 1, 12, 12), (4, 1, 12, 12), (8, 1, 12, 12))}
+SPEC = BuildSpec()
 PARTS = "class Runtime: pass\nclass ILogger: pass\nclass DataType: pass\nclass TensorIOMode: pass\n"
 
 
@@ -128,13 +130,14 @@ WITHOUT_GPU = """
 import sys
 from pathlib import Path
 from trtcheck.backends.tensorrt import TensorRt
+from trtcheck.case import BuildSpec
 from trtcheck.errors import BackendError
 
 backend = TensorRt("tensorrt-rtx", cache=Path(sys.argv[2]))
 print(backend.info.device)
-for load in (lambda path: backend.load(path, None), backend.inspect):
+for load in (backend.load_prebuilt, backend.inspect):
     try:
-        load(Path(sys.argv[1]))
+        load(Path(sys.argv[1]), BuildSpec())
     except BackendError as error:
         print(error)
 """
@@ -199,7 +202,7 @@ def test_a_driver_that_is_older_than_the_librarys_cuda_is_refused_with_a_fake_gp
 def test_a_file_that_is_no_engine_is_refused_with_what_it_begins_with(tmp_path, backend, content, found):
     path = tmp_path / "model.engine"
     path.write_bytes(content)
-    for ask in (flavour_of, backend.inspect, lambda file: backend.load(file, None)):
+    for ask in (flavour_of, partial(backend.inspect, spec=SPEC), partial(backend.load_prebuilt, spec=SPEC)):
         with pytest.raises(EngineError, match="this is no TensorRT engine") as caught:
             ask(path)
         assert found in str(caught.value)
@@ -213,7 +216,7 @@ def test_engines_of_both_flavours_are_told_apart_by_their_first_bytes(tmp_path, 
     assert flavour_of(engine) == "tensorrt-rtx"
     assert flavour_of(other) == "tensorrt"
     with pytest.raises(EngineError, match="built for another library") as caught:
-        backend.inspect(other)
+        backend.inspect(other, SPEC)
     assert "expected: TensorRT for RTX\n  found:    TensorRT\n" in str(caught.value)
 
 
@@ -222,7 +225,7 @@ def test_a_truncated_engine_is_refused_before_the_driver_is_asked(tmp_path, engi
     path = tmp_path / "model.engine"
     path.write_bytes(engine.read_bytes()[:kept])
     with pytest.raises(EngineError, match="truncated") as caught:
-        backend.load(path, None)
+        backend.load_prebuilt(path, SPEC)
     assert f"{kept:,} bytes" in str(caught.value)
     if kept > 28:
         assert f"expected: {engine.stat().st_size:,} bytes" in str(caught.value)
@@ -236,7 +239,7 @@ def test_an_engine_of_another_version_of_rtx_is_refused_with_both_versions(tmp_p
     data[24:28] = bytes((1, 2, 0, 54))
     path.write_bytes(data)
     with pytest.raises(EngineError, match=r"another version of TensorRT for RTX") as caught:
-        backend.inspect(path)
+        backend.inspect(path, SPEC)
     assert f"expected: {installed}" in str(caught.value)
     assert "found:    1.2.0.54" in str(caught.value)
 
@@ -246,8 +249,8 @@ def test_the_identity_changes_with_all_that_reaches_the_builder(tmp_path, backen
     plugin.write_bytes(b"one")
     plans = [
         plan(tmp_path),
-        BuildPlan(tmp_path / "model.onnx", Precision.TF32, SHAPES, BuildSpec()),
-        BuildPlan(tmp_path / "model.onnx", Precision.FP32, {}, BuildSpec()),
+        BuildPlan(tmp_path / "model.onnx", Precision.TF32, SHAPES, SPEC),
+        BuildPlan(tmp_path / "model.onnx", Precision.FP32, {}, SPEC),
         plan(tmp_path, workspace_mb=64),
         plan(tmp_path, optimization_level=3),
         plan(tmp_path, hardware_compatible=True),

@@ -75,7 +75,7 @@ def called(file: str) -> set[str]:
 
 @pytest.mark.parametrize("file", RUNNING)
 def test_the_list_of_signatures_holds_all_that_the_code_calls(file):
-    tables = (check.RUN, check.INSPECT, check.RTX)
+    tables = (check.RUN, check.LAYOUTS, check.INSPECT, check.RTX)
     known = {name for table in tables for kind, members in table.items() for name in (kind, *members)}
     assert called(file) <= known
     assert called(file)

@@ -23,6 +23,17 @@ Reply = dict[str, Any]
 Tell = Callable[[int], None]
 """Tells the parent how many steps were done since the last call."""
 
+_START = """
+import sys
+here, module = sys.argv[1:3]
+sys.path.insert(0, here)
+import trtcheck
+sys.path.remove(here)
+import runpy
+runpy.run_module(module, run_name="__main__")
+"""
+"""Takes this very trtcheck, wherever it is, and every other library from the child's own Python."""
+
 _SHOWN = 20
 """Lines of a crashed child's output that its error shows."""
 
@@ -49,11 +60,19 @@ def call(
     Raises:
         TrtcheckError: What the child raised, or BackendError where it ended without a reply.
     """
-    given = {**os.environ, **(environment or {}), "PYTHONPATH": _search_path()}
+    # -P: a file of the user's working directory must not stand in for a library.
+    command = [
+        python or sys.executable,
+        "-P",
+        "-c",
+        _START,
+        str(Path(__file__).resolve().parent.parent),
+        module,
+    ]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as noise:
         try:
             process = subprocess.Popen(
-                [python or sys.executable, "-m", module], env=given, text=True, encoding="utf-8",
+                command, env={**os.environ, **(environment or {})}, text=True, encoding="utf-8",
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise,
             )  # fmt: skip
         except OSError as error:
@@ -106,13 +125,6 @@ def _ended(status: int, noise: str) -> str:
             how += " (the system may have run out of memory)"
     told = "\n    ".join(noise.strip().splitlines()[-_SHOWN:])
     return f"{how}; it said:\n    {told}" if told else how
-
-
-def _search_path() -> str:
-    """The child finds this very trtcheck, wherever it was imported from."""
-    here = str(Path(__file__).resolve().parent.parent)
-    known = os.environ.get("PYTHONPATH", "")
-    return os.pathsep.join(path for path in (here, known) if path)
 
 
 def serve(answer: Callable[[dict[str, Any], Tell], Reply]) -> None:

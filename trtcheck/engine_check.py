@@ -147,7 +147,7 @@ _TOLD = 5
 
 
 def _is_stated(node: str, lowered: Mapping[str, Any]) -> bool:
-    """Whether it is stated that *node* computes in another precision: excluded, or kept wide with a reason."""
+    """Whether it is stated that *node* computes in another precision: excluded, or kept with a reason."""
     kept = {entry["node"] for entry in lowered.get("kept", ())}
     return node in kept or any(fnmatchcase(node, pattern) for pattern in lowered.get("exclude", ()))
 

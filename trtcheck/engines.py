@@ -12,7 +12,6 @@ from trtcheck.backends.base import Backend, BuildPlan, BuiltEngine
 from trtcheck.cache import Cache, Entry, stem
 from trtcheck.case import Case, EngineSpec, LoweringSpec, Precision
 from trtcheck.errors import EngineError, LoweringError
-from trtcheck.profiles import batch_limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -178,13 +177,15 @@ def _tools(spec: LoweringSpec, int8: bool, workshop: Workshop) -> dict[str, Any]
     import onnx
 
     from trtcheck.environment import versions
+    from trtcheck.precision import LOWERING_VERSION
 
     if spec.maker == "modelopt":
         from trtcheck.precision import modelopt
 
-        return {"modelopt": modelopt.versions(workshop.modelopt_python)}
-    from trtcheck.precision import LOWERING_VERSION
-
+        return {
+            "lowering_version": LOWERING_VERSION,
+            "modelopt": modelopt.versions(workshop.modelopt_python),
+        }
     runtimes = [v for name, v in versions().items() if name.startswith("onnxruntime")]
     return {
         "lowering_version": LOWERING_VERSION,
@@ -237,8 +238,7 @@ def build(
     name = f"{stem(key)}{backend.suffix}"
 
     def make(folder: Path) -> dict[str, Any]:
-        facts = dict(backend.build(plan, folder / name, advance))
-        return {"facts": {**facts, "batch": batch_limits(plan.shapes.values())}}
+        return {"facts": dict(backend.build(plan, folder / name, advance))}
 
     entry, cached = workshop.made("engines", key, make)
     facts = dict(entry.manifest["facts"])

@@ -21,11 +21,12 @@ RECORDED = "recorded"
 """What stands for a backend where answers come from a file."""
 
 
-def read_engine(engine: EngineSpec, reference: Signature, backend: TensorRt) -> BuiltEngine:
+def read_engine(engine: EngineSpec, case: Case, reference: Signature, backend: TensorRt) -> BuiltEngine:
     """The serialized TensorRT engine that *engine* names, as it ships.
 
     Args:
         engine: The engine's file.
+        case: The case; its ``build`` names the plugins.
         reference: Inputs and outputs of the reference model.
         backend: What runs it.
 
@@ -34,7 +35,7 @@ def read_engine(engine: EngineSpec, reference: Signature, backend: TensorRt) -> 
         BackendError: This machine cannot run engines.
     """
     path = engine.file
-    facts = backend.inspect(path)
+    facts = backend.inspect(path, case.build)
     _require_fit(path, reference, facts.signature)
     return BuiltEngine(
         path=path, lowered_path=path, backend=backend.info.name, numerics=Numerics.NATIVE, cached=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from trtcheck import model
@@ -48,12 +48,16 @@ def ranges(
     return found
 
 
-def batch_limits(shapes: Iterable[ShapeRange]) -> tuple[int, int] | None:
-    """The smallest and the largest batch that all *shapes* allow; None without any."""
-    known = list(shapes)
+def batch_limits(profile: Mapping[str, Mapping[str, Sequence[int]]]) -> tuple[int, int] | None:
+    """The smallest and the largest batch that a *profile* allows; None where it limits none.
+
+    Args:
+        profile: ``min``, ``opt`` and ``max`` by input, as in the facts of a build.
+    """
+    known = [shapes for shapes in profile.values() if shapes["min"]]
     if not known:
         return None
-    return max(own.min[0] for own in known), min(own.max[0] for own in known)
+    return max(shapes["min"][0] for shapes in known), min(shapes["max"][0] for shapes in known)
 
 
 def _of_batch(batch: Batch, rest: Shape) -> ShapeRange:

@@ -18,6 +18,7 @@ from trtcheck.backends.base import Backend, BackendInfo, BuildPlan, BuiltEngine
 from trtcheck.cache import Cache
 from trtcheck.case import Case, EngineKind, EngineSpec, InputSpec, Numerics, Precision, ShapeRange
 from trtcheck.errors import CaseError, EngineError, TrtcheckError
+from trtcheck.profiles import batch_limits, ranges
 from trtcheck.resolve import Resolved, case_key, identity, resolve
 from trtcheck.shared import SharedResults
 
@@ -188,7 +189,7 @@ class Workbench:
             return prebuilt.read_recording(engine, case, self.resolve(case))
         if engine.kind is EngineKind.ENGINE:
             backend = self._tensorrt_for(engine)
-            return prebuilt.read_engine(engine, self.resolve(case).signature, backend)
+            return prebuilt.read_engine(engine, case, self.resolve(case).signature, backend)
         return self._build_on(self._open(self._backend_name), case, engine)
 
     def _build_on(self, backend: Backend, case: Case, engine: EngineSpec) -> BuiltEngine:
@@ -214,8 +215,6 @@ class Workbench:
         """What *backend* builds from the *lowered* model."""
         shapes: Mapping[str, ShapeRange] = {}
         if backend in TENSORRT:
-            from trtcheck.profiles import ranges
-
             shapes = ranges(case, lowered, lambda: self._fed_shapes(case))
         return BuildPlan(lowered, engine.precision, shapes, case.build)
 
@@ -297,9 +296,9 @@ class Workbench:
 
         if engine.kind is EngineKind.RECORDING:
             return prebuilt.load_recording(built.path, resolved)
-        backend = self._backend_of(engine)
         if engine.kind is EngineKind.ENGINE:
-            return backend.load(built.path, None)
+            return self._tensorrt_for(engine).load_prebuilt(built.path, case.build)
+        backend = self._backend_of(engine)
         return backend.load(built.path, self._plan(case, engine, built.lowered_path, backend.info.name))
 
     def _info(self, engine: EngineSpec, built: BuiltEngine) -> BackendInfo:
@@ -409,7 +408,7 @@ def _batching(
         EngineError: Both prescribe one, and they differ.
     """
     wanted, fixed = engine.fixed_batch, reference.fixed_batch
-    limits = built.facts.get("batch")  # of an engine with an optimization profile
+    limits = batch_limits(built.facts.get("profile") or {})
     if wanted is None and fixed is None and limits is not None:
         size = min(case.batch, limits[1])
         # An engine that takes no single image gets its last batch padded, as one of a fixed batch does.

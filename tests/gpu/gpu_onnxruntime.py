@@ -1,4 +1,7 @@
-"""ONNX Runtime's CUDA provider on a real GPU: run with ``pytest tests/gpu/gpu_*.py``."""
+"""ONNX Runtime's CUDA provider on a real GPU: run with ``pytest tests/gpu/gpu_*.py``.
+
+With ``-o junit_family=xunit1 --junitxml=gpu.xml`` the figures are kept.
+"""
 
 from __future__ import annotations
 
@@ -432,8 +435,8 @@ def pixels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return prepared("eval.npz"), np.load(DEMO / "eval.npz")["labels"], prepared("calibration.npz")
 
 
-# BF16 keeps 8 bits, so that more of the answers tie, and a value at the border of two INT8 steps may take
-# the other one.
+# BF16 keeps 8 bits, so that more of the answers tie. INT8 with an FP16 rest agrees less than with an FP32
+# rest: ONNX Runtime CUDA presumably quantizes in FP16 what the emulation quantizes in FP32 (not looked into).
 @pytest.mark.parametrize(
     ("precision", "spec", "agreeing"),
     [
@@ -442,7 +445,7 @@ def pixels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         (Precision.FP16, LoweringSpec(), 0.999),
         (Precision.BF16, LoweringSpec(exclude=("*GlobalAveragePool",)), 0.998),  # CUDA has no kernel for it
         (Precision.INT8, LoweringSpec(method="percentile", percentile=99.999), 0.995),
-        (Precision.INT8, LoweringSpec(method="percentile", percentile=99.999, rest="fp32"), 0.995),
+        (Precision.INT8, LoweringSpec(method="percentile", percentile=99.999, rest="fp32"), 0.999),
     ],
 )
 def test_the_emulation_tells_the_truth_of_the_demo(

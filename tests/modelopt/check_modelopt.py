@@ -156,7 +156,8 @@ def test_what_is_excluded_stays_in_fp32_and_no_more_than_that(
 ) -> None:
     feeds = counted([{"x": images()}])
     lowered = made(net(), precision, tmp_path, feeds, exclude=("conv1",), rest=rest)
-    assert lowered.kept() == {"conv1": "excluded"}
+    follows = {} if rest == "fp32" else {"relu1": "reworks the result of 'conv1', which is excluded"}
+    assert lowered.kept() == {"conv1": "excluded", **follows}
     makers = {name: node.op_type for node in lowered.model.graph.node for name in node.output}
     assert makers.get(lowered.node("conv1").input[1]) != "DequantizeLinear"
     assert lowered.types()["conv1"] == "fp32"
@@ -164,6 +165,29 @@ def test_what_is_excluded_stays_in_fp32_and_no_more_than_that(
     assert lowered.manifest["nodes"]["quantized"] == (2 if precision == "int8" else 0)
     x = images(5, seed=1)
     assert relative_l2(run(lowered.model, {"x": x}), run(net(), {"x": x})) < 0.05
+
+
+@BOTH
+def test_what_reworks_an_excluded_result_stays_with_it(tmp_path: Path, precision: str) -> None:
+    """4000 * 4000 * 16 overflows FP16; the logarithm of it does not."""
+    model = net()
+    model.graph.output[0].name = "z"
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    model.graph.node.extend(
+        [
+            helper.make_node("Mul", ["y", "large"], ["big"], name="big"),
+            helper.make_node("ReduceSumSquare", ["big", "axis"], ["sum"], name="sum"),
+            helper.make_node("Log", ["sum"], ["z"], name="log"),
+        ]
+    )
+    model.graph.initializer.extend([weight("large", np.float32(4000)), weight("axis", np.array([1]))])
+    model.opset_import[0].version = 18
+    lowered = made(model, precision, tmp_path, counted([{"x": images()}]), exclude=("sum",))
+    assert lowered.kept()["log"] == "reworks the result of 'sum', which is excluded"
+    assert (lowered.types()["sum"], lowered.types()["log"]) == ("fp32", "fp32")
+    assert not [node for node in lowered.model.graph.node if node.op_type == "Cast" and "sum" in node.input]
+    x = images(5, seed=1)
+    assert relative_l2(run(lowered.model, {"x": x}), run(model, {"x": x})) < 0.02
 
 
 @BOTH

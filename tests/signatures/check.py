@@ -43,6 +43,9 @@ RUN = {
 }
 """What running an engine takes, by class: the arguments of methods, in number."""
 
+LAYOUTS = {"ICudaEngine": {"get_tensor_format": 1}, "TensorFormat": {"LINEAR": ATTRIBUTE}}
+"""What bindings with names of layouts have besides."""
+
 INSPECT = {
     "EngineInspector": {"get_engine_information": 1},
     "ICudaEngine": {"create_engine_inspector": 0},
@@ -99,6 +102,8 @@ _SIGNATURE = re.compile(r"^(?:\d+\. )?\w+\((?P<arguments>.*)\) -> ", re.MULTILIN
 def missing(library: ModuleType) -> list[str]:
     """What trtcheck calls and *library* does not have, or has with another number of arguments."""
     tables = [RUN]
+    if hasattr(library, "TensorFormat"):
+        tables.append(LAYOUTS)
     if hasattr(library, "EngineInspector"):
         tables.append(INSPECT)
     if hasattr(library, "CudaGraphStrategy"):

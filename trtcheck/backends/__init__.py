@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,18 +55,17 @@ def missing(name: str) -> BackendError | None:
     library, module, extra = _LIBRARIES[name]
     there = find_spec(module) is not None
     if name == "onnxruntime-cuda" and there:
-        there = _is_distributed("onnxruntime-gpu")
+        there = _has_cuda_provider()
     if there:
         return None
     return BackendError(f"{library} is not installed", hint=f'pip install "pytest-trtcheck[{extra}]"')
 
 
-def _is_distributed(name: str) -> bool:
-    try:
-        metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def _has_cuda_provider() -> bool:
+    """Whether the installed ONNX Runtime, of whichever distribution, brings its CUDA provider."""
+    spec = find_spec("onnxruntime")
+    folders = spec.submodule_search_locations if spec is not None else None
+    return any(list(Path(folder).glob("capi/*onnxruntime_providers_cuda*")) for folder in folders or ())
 
 
 def choose(name: str) -> Choice:

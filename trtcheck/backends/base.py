@@ -160,12 +160,12 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, engine: Path, plan: BuildPlan | None) -> LoadedEngine:
+    def load(self, engine: Path, plan: BuildPlan) -> LoadedEngine:
         """Loads an engine.
 
         Args:
             engine: The file.
-            plan: What it was built from; None for a file that was built elsewhere.
+            plan: What it was built from.
 
         Raises:
             EngineError: The file cannot be loaded here.

@@ -1,7 +1,8 @@
 """Streams, events, pinned memory and graphs of CUDA, for every backend that runs on a GPU.
 
 The driver's functions are used: they work with any version of the driver, and share the GPU's primary context
-with ONNX Runtime and TensorRT, which use the runtime's.
+with ONNX Runtime and TensorRT, which use the runtime's. Whatever fails, and whatever is used after it was
+closed, is a `BackendError` that says what was attempted, with CUDA's own name for the reason.
 """
 
 from __future__ import annotations
@@ -64,11 +65,7 @@ class Device(Closing):
         self.activate()
 
     def activate(self) -> None:
-        """Makes the GPU's context that of the calling thread.
-
-        Raises:
-            BackendError: The device is closed.
-        """
+        """Makes the GPU's context that of the calling thread."""
         if self._context is None:
             raise BackendError("the GPU is closed", where=self.gpu.name)
         checked("make the GPU's context current", self._driver.cuCtxSetCurrent(self._context))
@@ -80,9 +77,6 @@ class Device(Closing):
             attempt: What is attempted, to follow "cannot".
             function: Name of the driver's function.
             *arguments: Its arguments.
-
-        Raises:
-            BackendError: It failed, or the device is closed.
         """
         self.activate()
         return checked(attempt, getattr(self._driver, function)(*arguments))
@@ -129,23 +123,17 @@ class Device(Closing):
         return array
 
     def allocate(self, attempt: str, function: str, size: int, *flags: int) -> Any:
-        """Calls one of the driver's allocating functions.
-
-        Raises:
-            BackendError: There is not enough memory, or CUDA refuses.
-        """
+        """Calls one of the driver's allocating functions."""
         self.activate()
         status, value = getattr(self._driver, function)(size, *flags)
         if status != self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             return checked(attempt, (status, value))
         free, total = self.memory()
         raise BackendError(
-            f"out of memory: CUDA cannot {attempt}",
-            where=self.gpu.name,
-            expected=f"{size / _MIB:,.1f} MiB",
+            f"out of memory: CUDA cannot {attempt}", where=self.gpu.name,
+            expected=f"{size / _MIB:,.1f} MiB", hint=LESS_MEMORY,
             found=f"{describe(status)}; {free / _MIB:,.1f} of {total / _MIB:,.1f} MiB of the GPU are free",
-            hint=LESS_MEMORY,
-        )
+        )  # fmt: skip
 
     def adopt(self, resource: _Resource) -> None:
         """Notes what is to be closed with the device."""
@@ -199,9 +187,8 @@ class Stream(_Resource):
     """A queue of work on the GPU; made by `Device.stream`."""
 
     def __init__(self, device: Device) -> None:
-        self._stream = device.call(
-            "make a stream", "cuStreamCreate", int(bindings().CUstream_flags.CU_STREAM_NON_BLOCKING)
-        )
+        flags = int(bindings().CUstream_flags.CU_STREAM_NON_BLOCKING)
+        self._stream = device.call("make a stream", "cuStreamCreate", flags)
         super().__init__(device)
 
     @property
@@ -211,11 +198,7 @@ class Stream(_Resource):
         return int(self._stream)
 
     def synchronize(self) -> None:
-        """Waits until all its work is done.
-
-        Raises:
-            BackendError: The work failed, or the stream is closed.
-        """
+        """Waits until all its work is done."""
         self._usable().call("finish the work of a stream", "cuStreamSynchronize", self._stream)
 
     def capture(self, work: Callable[[], None]) -> Graph:
@@ -262,17 +245,11 @@ class Event(_Resource):
         self._usable().call("wait for an event", "cuEventSynchronize", self._event)
 
     def ms_since(self, earlier: Event) -> float:
-        """Milliseconds from *earlier* to this mark; both are recorded and reached.
-
-        Raises:
-            BackendError: One of them is not.
-        """
+        """Milliseconds from *earlier* to this mark; both must have been recorded and reached."""
         device = self._usable()
         earlier._usable()
-        taken = device.call(
-            "take the time between two events", "cuEventElapsedTime", earlier._event, self._event
-        )
-        return float(taken)
+        events = earlier._event, self._event
+        return float(device.call("take the time between two events", "cuEventElapsedTime", *events))
 
     def _free(self) -> None:
         self.device.call("release an event", "cuEventDestroy", self._event)

@@ -34,7 +34,7 @@ _BUILD_VERSION = 3
 """Counts changes of how engines are built, so that older ones in the cache are not taken."""
 
 _FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16))
-_LOG_ERROR = 3
+LOG_ERROR = 3
 
 
 def library() -> Any:
@@ -70,7 +70,7 @@ def session_options(threads: int, *, candidate: bool = True) -> Any:
     options = library().SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
-    options.log_severity_level = _LOG_ERROR
+    options.log_severity_level = LOG_ERROR
     options.use_deterministic_compute = True
     options.graph_optimization_level = library().GraphOptimizationLevel.ORT_ENABLE_ALL
     # Waiting threads would burn the cores that the other session, decoding and other workers need.

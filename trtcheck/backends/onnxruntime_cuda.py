@@ -16,7 +16,7 @@ from trtcheck import model as models
 from trtcheck.backends.base import BackendInfo, BuildPlan
 from trtcheck.backends.graph_types import is_quantized, typed
 from trtcheck.backends.onnxruntime import (
-    _LOG_ERROR,
+    LOG_ERROR,
     OnnxRuntimeCpu,
     element_types,
     library,
@@ -104,7 +104,7 @@ class OnnxRuntimeCuda:
         self._gpu = find_gpu()
         version = str(runtime.__version__)
         require_cuda(self._gpu, getattr(runtime, "cuda_version", "") or "0", f"onnxruntime-gpu {version}")
-        runtime.set_default_logger_severity(_LOG_ERROR)  # or it warns of a missing plugin with every session
+        runtime.set_default_logger_severity(LOG_ERROR)  # or it warns of a missing plugin with every session
         missed = _preload(runtime)
         try:
             _try_out(self._gpu.index)

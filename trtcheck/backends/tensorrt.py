@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from trtcheck.backends.base import BuildPlan
     from trtcheck.backends.trt_engine import TrtEngine
+    from trtcheck.case import BuildSpec
     from trtcheck.gpu import Gpu
     from trtcheck.model import Signature
     from trtcheck.progress import Advance
@@ -195,8 +196,12 @@ class TensorRt:
             "notes": [*facts["notes"], *notes],
         }
 
-    def inspect(self, engine: Path) -> EngineFacts:
+    def inspect(self, engine: Path, spec: BuildSpec) -> EngineFacts:
         """What the engine at *engine*, built elsewhere, is; its first load is in a child process.
+
+        Args:
+            engine: The file.
+            spec: Its plugins.
 
         Raises:
             EngineError: The file cannot be read here; what is needed and what was found is told.
@@ -204,13 +209,13 @@ class TensorRt:
         """
         from trtcheck.backends.trt_engine import signature_of
 
-        described = self._described(engine, plugins=(), host_code=True)
+        described = self._described(engine, plugins=spec.plugins, host_code=True)
         record = {
             "nodes": described["nodes"],
             "types": described["inspector"] or {},
             "engine_bytes": engine.stat().st_size,
             "memory_bytes": described["memory_bytes"],
-            "profiles": described["profiles"],
+            "profile": described["profiles"][0] if described["profiles"] else {},
             "inspector": described["inspector"],
             "inspector_note": described["inspector_note"],
             "tensorrt": {"flavour": self._flavour.name, "version": self._info.version},
@@ -224,26 +229,40 @@ class TensorRt:
             )
         return EngineFacts(signature_of(described, engine), record, tuple(notes))
 
-    def load(self, engine: Path, plan: BuildPlan | None) -> TrtEngine:
+    def load(self, engine: Path, plan: BuildPlan) -> TrtEngine:
         """Loads an engine, first in a child process: what crashes there does not end the tests.
 
         Args:
             engine: The file.
-            plan: What it was built from; None for a file that was built elsewhere.
+            plan: What it was built from.
 
         Raises:
             EngineError: The file cannot be loaded here.
             BackendError: This machine cannot run engines.
         """
+        return self._load(engine, plan.spec, host_code=plan.spec.version_compatible)
+
+    def load_prebuilt(self, engine: Path, spec: BuildSpec) -> TrtEngine:
+        """The same for an engine that was built elsewhere and may bring a runtime of its own.
+
+        Args:
+            engine: The file.
+            spec: Its plugins, and whether it is replayed as a CUDA graph.
+
+        Raises:
+            EngineError: The file cannot be loaded here.
+            BackendError: This machine cannot run engines.
+        """
+        return self._load(engine, spec, host_code=True)
+
+    def _load(self, engine: Path, spec: BuildSpec, *, host_code: bool) -> TrtEngine:
         from trtcheck.backends.trt_engine import open_engine
 
-        plugins = plan.spec.plugins if plan is not None else ()
-        host_code = plan is None or plan.spec.version_compatible
-        described = self._described(engine, plugins=plugins, host_code=host_code)
+        described = self._described(engine, plugins=spec.plugins, host_code=host_code)
         kept = digests.short(digests.of_json([digests.of_files([engine]), self._machine()]))
         return open_engine(
-            self._flavour, engine, described, plugins=plugins, host_code=host_code,
-            cuda_graph=plan is not None and plan.spec.cuda_graph,
+            self._flavour, engine, described, plugins=spec.plugins, host_code=host_code,
+            cuda_graph=spec.cuda_graph,
             runtime_cache=self._cache / "runtime" / f"{kept}.cache",
         )  # fmt: skip
 
@@ -292,7 +311,8 @@ class TensorRt:
         if spec.version_compatible:
             raise EngineError(
                 f"{label} builds no version-compatible engines", where=plan.lowered,
-                expected="version_compatible = false in [models.x.build]", found="version_compatible = true",
+                expected="version_compatible = false in [models.x.tensorrt]",
+                found="version_compatible = true",
                 hint="pytest --trt-backend=tensorrt, or leave the key out",
             )  # fmt: skip
         notes = []

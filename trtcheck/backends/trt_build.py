@@ -132,7 +132,7 @@ def _refused(flavour: Flavour, lowered: Path, lines: Iterable[str]) -> EngineErr
     workspace = any("workspace" in line.lower() for line in told)
     return EngineError(
         f"{flavour.label} cannot build the engine", where=lowered, found=_joined(told),
-        hint="a larger workspace_mb in [models.x.build]" if workspace else None,
+        hint="a larger workspace_mb in [models.x.tensorrt]" if workspace else None,
     )  # fmt: skip
 
 

@@ -18,6 +18,9 @@ NUMPY = {
 }  # fmt: skip
 """Names of numpy's types (and of ml_dtypes' bfloat16) by TensorRT's, for inputs and outputs."""
 
+LINEAR = "LINEAR"
+"""TensorRT's name of the layout that numpy's arrays have; lean runtimes have no names of layouts."""
+
 NAMES_ONLY = "the engine holds the names of its layers alone (build it with profilingVerbosity=detailed)"
 NO_INSPECTOR = "these bindings of TensorRT have no engine inspector"
 
@@ -34,9 +37,9 @@ def describe(flavour: Flavour, request: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``inputs`` and ``outputs`` (``name``, ``dtype``, ``shape`` with None for open dimensions,
-        ``shape_tensor``), ``profiles`` (by input ``min``, ``opt``, ``max``), ``memory_bytes`` (of the largest
-        profile), ``nodes`` (layers after fusion), ``inspector`` (layers by type of their first result, or
-        None) and ``inspector_note`` (why None).
+        ``format``, ``shape_tensor``), ``profiles`` (by input ``min``, ``opt``, ``max``), ``memory_bytes``
+        (of the largest profile), ``nodes`` (layers after fusion), ``inspector`` (layers by type of their
+        first result, or None) and ``inspector_note`` (why None).
 
     Raises:
         BackendError: The library cannot be loaded.
@@ -50,8 +53,8 @@ def describe(flavour: Flavour, request: Mapping[str, Any]) -> dict[str, Any]:
     inputs = [name for name in names if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT]
     layers, note = _inspected(library, engine)
     return {
-        "inputs": [_tensor(engine, name) for name in inputs],
-        "outputs": [_tensor(engine, name) for name in names if name not in inputs],
+        "inputs": [_tensor(library, engine, name) for name in inputs],
+        "outputs": [_tensor(library, engine, name) for name in names if name not in inputs],
         "profiles": [
             {name: _profile(engine, name, index) for name in inputs if not engine.is_shape_inference_io(name)}
             for index in range(engine.num_optimization_profiles)
@@ -63,12 +66,13 @@ def describe(flavour: Flavour, request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tensor(engine: Any, name: str) -> dict[str, Any]:
+def _tensor(library: Any, engine: Any, name: str) -> dict[str, Any]:
     kind = engine.get_tensor_dtype(name).name
     return {
         "name": name,
         "dtype": NUMPY.get(kind, kind.lower()),
         "shape": [size if size >= 0 else None for size in engine.get_tensor_shape(name)],
+        "format": engine.get_tensor_format(name).name if hasattr(library, "TensorFormat") else LINEAR,
         "shape_tensor": bool(engine.is_shape_inference_io(name)),
     }
 

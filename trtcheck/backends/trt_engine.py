@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -14,6 +13,7 @@ import numpy as np
 from trtcheck.backends.cuda import Binding, Device, Graph, Stream
 from trtcheck.backends.onnxruntime import fitted
 from trtcheck.backends.trt_context import make_context
+from trtcheck.backends.trt_describe import LINEAR
 from trtcheck.backends.trt_runtime import deserialize, is_out_of_memory, logged
 from trtcheck.errors import BackendError, EngineError
 from trtcheck.model import Signature, Tensor
@@ -37,7 +37,8 @@ def signature_of(described: Mapping[str, Any], path: Path) -> Signature:
         path: The engine's file, for messages.
 
     Raises:
-        EngineError: An input or output is of a type that numpy does not have, or an input holds a shape.
+        EngineError: An input or output is of a type or layout that numpy does not have, or an input holds a
+            shape.
     """
     shapes = [tensor["name"] for tensor in described["inputs"] if tensor["shape_tensor"]]
     if shapes:
@@ -45,6 +46,12 @@ def signature_of(described: Mapping[str, Any], path: Path) -> Signature:
             f"input '{shapes[0]}' is a shape, not data", where=path,
             expected="inputs that hold one sample a row", hint="export the model with fixed sizes",
         )  # fmt: skip
+    for tensor in (*described["inputs"], *described["outputs"]):
+        if tensor["format"] != LINEAR:
+            raise EngineError(
+                f"'{tensor['name']}' is not laid out row by row", where=path, expected=LINEAR,
+                found=tensor["format"], hint="build it without inputIOFormats and outputIOFormats",
+            )  # fmt: skip
     return Signature(_tensors(described["inputs"], path), _tensors(described["outputs"], path))
 
 
@@ -63,19 +70,6 @@ def _dtype(tensor: Mapping[str, Any], path: Path) -> np.dtype:
             f"'{tensor['name']}' has a type that numpy does not have", where=path, found=tensor["dtype"]
         ) from error
     return dtype
-
-
-@dataclass
-class _Bound:
-    """The buffers of one set of shapes, and the recorded work on them."""
-
-    binding: Binding
-    graph: Graph | None = None
-
-    def close(self) -> None:
-        if self.graph is not None:
-            self.graph.close()
-        self.binding.close()
 
 
 def open_engine(
@@ -149,7 +143,8 @@ class TrtEngine:
         self._device = device
         self._stream: Stream = device.stream()
         self._graphs = cuda_graph and not context.own_graphs
-        self._bound: dict[Shapes, _Bound] = {}
+        self._graph: Graph | None = None
+        self._bound: dict[Shapes, Binding] = {}
         self._active: Shapes | None = None
 
     @property
@@ -176,36 +171,39 @@ class TrtEngine:
         shapes = tuple((name, array.shape) for name, array in batch.items())
         with logged(self._opened.library) as log:
             try:
-                bound = self._bind(shapes, log)
-                bound.binding.feed(batch, self._stream)
-                if bound.graph is not None:
-                    bound.graph.launch(self._stream)
+                binding = self._bind(shapes, log)
+                binding.feed(batch, self._stream)
+                if self._graph is not None:
+                    self._graph.launch(self._stream)
                 else:
                     self._execute(log)
-                return bound.binding.fetch(self._stream)
+                return binding.fetch(self._stream)
             except RuntimeError as error:  # what pybind11 makes of C++ exceptions
                 raise self._failed([*log, str(error)]) from error
 
-    def _bind(self, shapes: Shapes, log: list[str]) -> _Bound:
+    def _bind(self, shapes: Shapes, log: list[str]) -> Binding:
         """The buffers for *shapes*, whose addresses and shapes the context has when this returns."""
+        if shapes == self._active:
+            return self._bound[shapes]
+        self._active = None
+        self._drop_graph()
+        self._set_shapes(shapes, log)
         if shapes not in self._bound:
             while len(self._bound) >= _KEPT:
                 self._bound.pop(next(iter(self._bound))).close()
-            self._active = None
-            self._set_shapes(shapes, log)
-            self._bound[shapes] = bound = _Bound(
-                Binding(
-                    self._device, self._layout(self._signature.inputs), self._layout(self._signature.outputs)
-                )
-            )
-            self._set_addresses(bound.binding)
-            if self._graphs:
-                bound.graph = self._record(bound.binding, log)
-        elif shapes != self._active:
-            self._set_shapes(shapes, log)
-            self._set_addresses(self._bound[shapes].binding)
+            inputs, outputs = self._layout(self._signature.inputs), self._layout(self._signature.outputs)
+            self._bound[shapes] = Binding(self._device, inputs, outputs)
+        self._set_addresses(self._bound[shapes])
+        if self._graphs:
+            self._graph = self._record(self._bound[shapes], log)
         self._active = shapes
         return self._bound[shapes]
+
+    def _drop_graph(self) -> None:
+        """Releases the recorded work, which is right only while the context keeps the shapes it had."""
+        if self._graph is not None:
+            self._graph.close()
+        self._graph = None
 
     def _set_shapes(self, shapes: Shapes, log: list[str]) -> None:
         self._require_profile(dict(shapes))

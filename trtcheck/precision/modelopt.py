@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from trtcheck import child
 from trtcheck import model as models
@@ -23,6 +23,7 @@ from trtcheck.precision import calibrate, graph, reading
 from trtcheck.precision.lower import LOWERING_VERSION
 from trtcheck.precision.modelopt_child import INSTALL, installed
 from trtcheck.precision.modelopt_result import Result, Source
+from trtcheck.precision.placement import place
 from trtcheck.precision.storage import save
 
 MAKER = "modelopt"
@@ -104,7 +105,7 @@ def lower(
             "target": "lowered.onnx",
             "calibration": "calibration.npz",
             "external": save(prepared.model, folder / "model.onnx"),
-            "exclude": [pattern_of(node) for node in sorted(prepared.excluded)],
+            "exclude": [pattern_of(node) for node in sorted(prepared.excluded | prepared.following.keys())],
             "method": METHODS.get(spec.method),
             "rest": spec.rest,
             "batch": prepared.rows,
@@ -188,7 +189,27 @@ def _prepare(source: Path, precision: Precision, spec: LoweringSpec) -> Source:
             raise graph.refuse_unknown(pattern, (node.name for node in model.graph.node), source)
         excluded |= matched
     _name_open_dimensions(model)
-    return Source(source, model, models.signature_of(model, source), excluded, graph.fault(model))
+    narrows = precision is Precision.FP16 or spec.rest == "fp16"
+    return Source(
+        source, model, models.signature_of(model, source), excluded,
+        following=_following(model, excluded) if narrows and excluded else {},
+        fault=graph.fault(model),
+    )  # fmt: skip
+
+
+def _following(model: ModelProto, excluded: set[str]) -> dict[str, str]:
+    """What trtcheck's own lowering leaves in FP32 with the *excluded* nodes, with the reasons.
+
+    ModelOpt would narrow the result of an excluded node at once: a sum too large for FP16 ends as infinity
+    before the next node scales it down.
+    """
+    values = graph.infer(model)
+    usual, changed = (place(model, values, TensorProto.FLOAT16, names) for names in ((), excluded))
+    return {
+        node.name: after.reason
+        for node, before, after in zip(model.graph.node, usual, changed, strict=True)
+        if before.narrow and after.reason is not None and node.name not in excluded
+    }
 
 
 def _name_open_dimensions(model: ModelProto) -> None:

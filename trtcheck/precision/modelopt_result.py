@@ -28,7 +28,8 @@ class Source:
         path: The file that messages name.
         model: The model.
         signature: Its inputs and outputs.
-        excluded: Names of the nodes that stay in FP32.
+        excluded: Names of the nodes that the user wants in FP32.
+        following: Why other nodes stay in FP32 with them, by name.
         fault: What ONNX's checker has against it already, or None.
     """
 
@@ -36,7 +37,8 @@ class Source:
     model: ModelProto
     signature: Signature
     excluded: set[str]
-    fault: str | None = None
+    following: Mapping[str, str]
+    fault: str | None
 
     @property
     def rows(self) -> int:
@@ -89,9 +91,13 @@ class Result:
             if int8 and node.op_type in QUANTIZED_OPS:
                 left = node.name in self.wide | self.narrowed
             if left:
-                reason = "excluded" if node.name in self.source.excluded else "left wide by ModelOpt"
-                entries.append({"node": node.name, "op": node.op_type, "reason": reason})
+                entries.append({"node": node.name, "op": node.op_type, "reason": self._reason(node.name)})
         return entries
+
+    def _reason(self, name: str) -> str:
+        if name in self.source.excluded:
+            return "excluded"
+        return self.source.following.get(name, "left wide by ModelOpt")
 
     def counts(self) -> dict[str, Any]:
         """The manifest's figures."""

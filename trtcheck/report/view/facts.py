@@ -178,10 +178,11 @@ def _of_facts(built: Record) -> tuple[Fact, ...]:
     tensorrt, inspector = built.get("tensorrt") or {}, built.get("inspector")
     inspected = _tally(sorted(inspector.items())) if inspector else built.get("inspector_note")
     profile = (built.get("profile") or {}).items()
+    products = Counter((built.get("computes") or {}).values())
     return (
         _fact("nodes of the engine", count(built.get("nodes"))),
         _fact("computing in", _tally((n, c) for n, c in sorted((built.get("types") or {}).items()) if c)),
-        _fact("products computing in", _tally(sorted(Counter((built.get("computes") or {}).values()).items()))),
+        _fact("products computing in", _tally(sorted(products.items()))),
         _fact("engine size", with_unit(count(built.get("engine_bytes")), "bytes")),
         _fact("device memory", with_unit(count(built.get("memory_bytes")), "bytes")),
         _fact("TensorRT", " ".join(str(part) for part in tensorrt.values())),
@@ -213,7 +214,9 @@ def _of_recording(built: Record) -> tuple[Fact, ...]:
 def _times(figures: object) -> str:
     if not isinstance(figures, Mapping):
         return str(figures)
-    return ", ".join(f"{name.removesuffix('_ms')} {figure(value, '.3g')} ms" for name, value in figures.items())
+    return ", ".join(
+        f"{name.removesuffix('_ms')} {figure(value, '.3g')} ms" for name, value in figures.items()
+    )
 
 
 def _of_beside(beside: Record | None) -> tuple[Fact, ...]:
