@@ -1,4 +1,4 @@
-"""Suites with TensorRT: real engines of TensorRT for RTX, built on the CPU, and refusals as users meet them."""
+"""Suites with TensorRT: real engines of TensorRT for RTX, built on the CPU, and refusals as met."""
 
 from __future__ import annotations
 

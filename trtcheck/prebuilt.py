@@ -1,4 +1,4 @@
-"""Engines and recordings that were made elsewhere: read, and held against the case that they are tested with."""
+"""Engines and recordings that were made elsewhere: read, and held against their case."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _require_fit(path: Path, reference: Signature, engine: Signature) -> None:
 
 
 def _fits(wanted: Tensor, found: Tensor) -> bool:
-    """Whether one tensor can stand for the other; floats of another width are cast, dimensions may be open."""
+    """Whether one tensor can stand for the other: floats of another width are cast."""
     floats = all(tensor.dtype.kind == "f" or tensor.dtype.name == "bfloat16" for tensor in (wanted, found))
     if wanted.dtype != found.dtype and not floats:
         return False

@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any
@@ -109,7 +108,7 @@ class Recorder:
         baselines: Baselines,
         exitstatus: int,
     ) -> dict[str, Any]:
-        from trtcheck.environment import bare_fingerprint
+        from trtcheck.environment import bare_fingerprint, versions
         from trtcheck.report.document import document
 
         environment = evaluations[0].record["environment"] if evaluations else bare_fingerprint()
@@ -120,7 +119,7 @@ class Recorder:
             environment=environment,
             run={
                 "started": self._started.isoformat(timespec="seconds"),
-                "version": metadata.version("pytest-trtcheck"),
+                "version": versions().get("pytest-trtcheck", "not installed"),
                 "seconds": round((datetime.now(UTC) - self._started).total_seconds(), 3),
                 "command": shlex.join(map(str, self._config.invocation_params.args)),
                 "workers": int(getattr(self._config.option, "numprocesses", None) or 0),
