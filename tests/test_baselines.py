@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evaluation import compared, judged, record
 
-from trtcheck import checks
+from trtcheck import checks, environment
+from trtcheck.backends.base import BackendInfo
 from trtcheck.baselines import approve, schema, store
 from trtcheck.case import Gates, Verdict
 from trtcheck.errors import BaselineError
@@ -174,6 +175,38 @@ def test_the_path_is_model_engine_environment(tmp_path):
     )
     native = evaluated(numerics="native")
     assert store.path_of(tmp_path, native).name == "onnxruntime-cpu-native.json"
+
+
+def ran_on(info: BackendInfo, numerics: str) -> Evaluation:
+    return evaluated(numerics=numerics, environment=environment.fingerprint(info))
+
+
+@pytest.mark.parametrize(
+    ("info", "numerics", "name"),
+    [
+        (BackendInfo("onnxruntime-cuda", "1.31.1", "NVIDIA H100 80GB HBM3", "", "580.159"), "native",
+         "onnxruntime-cuda-1-nvidia-h100-80gb-hbm3-native.json"),
+        (BackendInfo("tensorrt", "11.4.0.106", "NVIDIA L4", "", "580.1"), "native",
+         "tensorrt-11-nvidia-l4-native.json"),
+        (BackendInfo("recorded", "TensorRT 10.3", "Jetson Orin Nano 8 GB", ""), "recorded",
+         "recorded-jetson-orin-nano-8-gb.json"),
+    ],
+)  # fmt: skip
+def test_on_a_gpu_model_and_major_version_are_part_of_the_place(tmp_path, info, numerics, name):
+    assert store.path_of(tmp_path, ran_on(info, numerics)).name == name
+
+
+def test_an_approval_of_another_gpu_is_not_compared_and_a_new_driver_does_not_matter(tmp_path):
+    here = BackendInfo("tensorrt", "11.4.0", "NVIDIA L4", "", "580.1")
+    path, _ = store.write(tmp_path, ran_on(here, "native"))
+    later = ran_on(replace(here, driver="590.2", version="11.9"), "native")
+    assert store.find(tmp_path, later).baseline is not None
+    other = ran_on(replace(here, device="NVIDIA L40S"), "native")
+    path.rename(store.path_of(tmp_path, other))
+    with pytest.raises(BaselineError, match="the baseline was made elsewhere") as caught:
+        store.find(tmp_path, other)
+    assert "expected: device NVIDIA L40S" in str(caught.value)
+    assert "found:    NVIDIA L4" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", "", "😀", "/etc/x", "a\\b", "C:x", "x" * 300, "a\nb"])

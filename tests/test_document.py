@@ -143,8 +143,9 @@ def test_sections_inside_have_exactly_the_promised_fields(report):
         "version",
         "device",
         "reason",
+        "driver",
     }
-    assert set(report["environment"]["backend"]) == {"name", "version", "device", "reason"}
+    assert set(report["environment"]["backend"]) == {"name", "version", "device", "reason", "driver"}
     assert set(report["run"]) == named(PROMISED["top"]["run"])
     for name in ("model", "data", "calibration"):
         assert set(model[name]) == named(tables[0][name]), name

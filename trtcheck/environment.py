@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from trtcheck.names import slug
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +64,7 @@ def accuracy_environment(backend: Mapping[str, Any], numerics: Numerics) -> str:
     name = str(backend["name"])
     if name == "onnxruntime-cpu":
         return f"{name}-{numerics.value}"
-    device = slug(str(backend["device"])).lower()
+    device = re.sub(r"[^a-z0-9]+", "-", str(backend["device"]).lower()).strip("-")
     if name == numerics.value:  # a recording: where it was made is all that is known of it
         return f"{name}-{device}"
     return f"{name}-{str(backend['version']).partition('.')[0]}-{device}-{numerics.value}"

@@ -24,12 +24,14 @@ class BackendInfo:
         version: Version of its library.
         device: The processor or GPU it runs on.
         reason: Why it was taken.
+        driver: Version of the GPU's driver; None where no GPU computes.
     """
 
     name: str
     version: str
     device: str
     reason: str
+    driver: str | None = None
 
 
 @dataclass(frozen=True)

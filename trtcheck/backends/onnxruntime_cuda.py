@@ -114,7 +114,7 @@ class OnnxRuntimeCuda:
                 found=missed or " ".join(str(error).split()),
                 hint=CUDA_HELP,
             ) from error
-        self._info = BackendInfo("onnxruntime-cuda", version, self._gpu.name, reason)
+        self._info = BackendInfo("onnxruntime-cuda", version, self._gpu.name, reason, self._gpu.driver)
 
     @property
     def info(self) -> BackendInfo:

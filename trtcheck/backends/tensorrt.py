@@ -94,10 +94,12 @@ class TensorRt:
         found = self._ask("probe", what=f"loading {self._flavour.label}")
         self._cuda: str | None = found["cuda"]
         self._builds: bool = found["builds"]
-        gpu = why_no_gpu()
+        absent = why_no_gpu()
+        gpu = find_gpu() if absent is None else None
         self._info = BackendInfo(
             name=flavour, version=found["version"], reason=reason,
-            device=str(find_gpu()) if gpu is None else f"no GPU: {gpu}",
+            device=f"no GPU: {absent}" if gpu is None else gpu.name,
+            driver=None if gpu is None else gpu.driver,
         )  # fmt: skip
 
     @property

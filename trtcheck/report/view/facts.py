@@ -40,6 +40,7 @@ def of_environment(environment: Record) -> tuple[Fact, ...]:
             _fact("backend", backend_name(backend)),
             _fact("chosen because", backend.get("reason")),
             _fact("device", backend.get("device")),
+            _fact("driver", backend.get("driver")),
             _fact("machine", environment.get("machine")),
             _fact("system", environment.get("system")),
             _fact("Python", environment.get("python")),
