@@ -42,6 +42,7 @@ class EngineView:
     outputs: Table | None
     agreement: tuple[Fact, ...]
     lowered: tuple[Fact, ...]
+    beside: tuple[Fact, ...]
     kept: Table | None
     baseline: tuple[Fact, ...]
     compared: tuple[Table, ...]
@@ -82,6 +83,7 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) 
         outputs=measured.outputs_table(engine, ordered),
         agreement=facts.of_agreement(engine["agreement"]),
         lowered=facts.of_build(engine),
+        beside=facts.of_beside(engine.get("beside")),
         kept=measured.kept_table(engine),
         baseline=facts.of_baseline(engine["baseline"]),
         compared=judged.baseline_tables(ordered),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from trtcheck import names
 from trtcheck.report.view.formats import backend_name, count, digest, figure, grouped, nodes, share, with_unit
@@ -165,7 +165,6 @@ def of_build(engine: Record) -> tuple[Fact, ...]:
             _fact("folded nodes", lowered.get("folded") or None, code=True),
             *_of_facts(built),
             *_of_recording(built),
-            *_of_beside(engine.get("beside")),
             _fact("source digest", digest(lowered.get("source_digest")), code=True),
             _fact("calibration digest", digest(lowered.get("calibration_digest")), code=True),
             _fact("lowered digest", digest(lowered.get("digest")), code=True),
@@ -220,15 +219,12 @@ def _times(figures: object) -> str:
     )
 
 
-def _of_beside(beside: Record | None) -> tuple[Fact, ...]:
+def of_beside(beside: Record | None) -> tuple[Fact, ...]:
     """The TensorRT engine that was built and not run."""
     if not beside:
         return ()
     how = "from the cache" if beside["cached"] else "built in this run"
-    return (
-        _fact("built besides, not run", f"{beside['backend']}, {how}"),
-        *(replace(fact, term=f"{beside['backend']}: {fact.term}") for fact in _of_facts(beside["facts"])),
-    )
+    return _known((_fact("built for", f"{beside['backend']}, {how}"), *_of_facts(beside["facts"])))
 
 
 def _tally(counts: Iterable[tuple[str, int]]) -> str:
