@@ -296,6 +296,88 @@ def test_an_entry_that_is_being_used_by_another_is_not_removed(tmp_path):
     assert not folder.exists()
 
 
+def test_what_another_session_at_work_used_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr("trtcheck.cache._BEGINS", 0.0)
+    cache, later = Cache(tmp_path), time.time() + 100
+    unused = used_at(cache, KEY.replace("ab", "01"), 1000.0)
+    end = cache.begin_session()
+    used = cache.get_or_make("engines", KEY, Maker()).folder
+    assert cache.trim(0, unused_since=later) == 1
+    assert (unused.exists(), used.exists()) == (False, True)
+    end()
+    assert cache.trim(0, unused_since=later) == 1
+    assert not used.exists()
+    assert not list((tmp_path / "sessions").iterdir())
+
+
+def test_a_session_that_has_just_begun_counts_before_it_holds_its_lock(tmp_path):
+    cache = Cache(tmp_path)
+    (tmp_path / "sessions").mkdir()
+    (tmp_path / "sessions" / f"{int(time.time())}-begins.lock").touch()
+    used = cache.get_or_make("engines", KEY, Maker()).folder
+    assert cache.trim(0, unused_since=time.time() + 100) == 0
+    assert used.exists()
+
+
+def test_a_session_that_ended_keeps_nothing(tmp_path):
+    cache = Cache(tmp_path)
+    end = cache.begin_session()
+    used = cache.get_or_make("engines", KEY, Maker()).folder
+    end()
+    assert cache.trim(0, unused_since=time.time() + 100) == 1
+    assert not used.exists()
+
+
+def test_a_cache_that_can_only_be_read_is_read_fake(tmp_path, monkeypatch):
+    """A fake for the system's refusal alone: nothing is refused to root."""
+    cache = Cache(tmp_path)
+    made = cache.get_or_make("engines", KEY, Maker())
+
+    def refuse(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    monkeypatch.setattr("os.utime", refuse)
+    cache.begin_session()()
+    assert cache.get_or_make("engines", KEY, Maker()).folder == made.folder
+    with pytest.raises(OptionError, match="the cache folder cannot be used"):
+        cache.get_or_make("lowered", KEY, Maker())
+
+
+def test_files_that_backends_keep_count_and_are_removed_too(tmp_path):
+    cache = Cache(tmp_path)
+    (tmp_path / "timing").mkdir()
+    kept = tmp_path / "timing" / "gpu.cache"
+    kept.write_bytes(bytes(1000))
+    os.utime(kept, (1000.0, 1000.0))
+    entry = used_at(cache, KEY, 2000.0)
+    assert cache.trim(900, unused_since=time.time()) == 1
+    assert (kept.exists(), entry.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("change", [{"facts": {}}, {"nodes": None}, {}])
+def test_a_manifest_that_says_something_else_is_damaged(tmp_path, change):
+    cache, make = Cache(tmp_path), Maker()
+    folder = cache.get_or_make("engines", KEY, make).folder
+    told = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({"files": told["files"], **change}))
+    assert cache.get_or_make("engines", KEY, make).repaired
+    assert make.calls == 2
+
+
+def test_what_is_made_anew_replaces_what_was_there_in_one_step(tmp_path):
+    cache, make = Cache(tmp_path), Maker()
+    old = cache.get_or_make("engines", KEY, make)
+
+    def look(folder):
+        assert (old.folder / "model.onnx").is_file()  # whoever reads it meanwhile still can
+        return make(folder)
+
+    new = cache.get_or_make("engines", KEY, look, stale=lambda: True)
+    assert (new.folder, make.calls, new.repaired) == (old.folder, 2, False)
+    assert not list(tmp_path.rglob(".making-*"))
+
+
 def test_an_entry_can_be_made_anew_although_it_is_whole(tmp_path):
     cache, make = Cache(tmp_path), Maker()
     cache.get_or_make("engines", KEY, make)

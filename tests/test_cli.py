@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +61,75 @@ def test_an_error_is_told_without_a_traceback(
     monkeypatch.setattr(command, "run", refuse)
     assert cli.main(["doctor"]) == 2
     assert capsys.readouterr().err == "pytest-trtcheck: no room\n  try:      make some\n"
+
+
+def test_an_interruption_is_told_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", interrupted)
+    assert cli.main(["doctor"]) == 130
+    assert capsys.readouterr().err == "\npytest-trtcheck: interrupted\n"
+
+
+DOCTOR = f"{shlex.quote(sys.executable)} -P -m trtcheck doctor --no-self-test"
+
+
+@pytest.mark.parametrize(
+    ("command_line", "words"),
+    [
+        (f"({DOCTOR}; echo $? >&2) | true", "Broken pipe"),
+        (f"{DOCTOR} > /dev/full; echo $? >&2", "No space left on device"),
+        (f"{DOCTOR} >&-; echo $? >&2", "there is nowhere to write to"),
+    ],
+    ids=["closed pipe", "full", "closed"],
+)
+def test_an_output_that_takes_nothing_is_told_without_a_traceback(command_line: str, words: str) -> None:
+    done = subprocess.run(["sh", "-c", command_line], capture_output=True, text=True, check=False, cwd=ROOT)
+    *lines, status = done.stderr.splitlines()
+    assert status == "2"
+    assert words in lines[1] or words in lines[0]
+    assert len(lines) == 2
+    assert lines[0].startswith("pytest-trtcheck: ")
+
+
+def test_a_working_folder_that_is_gone_is_told_in_the_table(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = Path(sys.executable).with_name("pytest-trtcheck")
+    line = f"cd {shlex.quote(str(gone))} && rmdir ../gone && {shlex.quote(str(script))} doctor --no-self-test"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert "there is no working directory any more" in " ".join(done.stdout.split())
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_an_interrupted_self_test_leaves_no_folder(tmp_path: Path) -> None:
+    """A fake backend that never comes to an end, as an interruption would find it."""
+    site = tmp_path / "site"
+    (site / "onnxruntime").mkdir(parents=True)
+    code = "import pathlib, time\npathlib.Path({!r}).touch()\ntime.sleep(60)\n"
+    # The doctor asks ONNX Runtime for its providers first; it is the self-test that has a folder of its own.
+    (site / "onnxruntime" / "__init__.py").write_text(
+        "import tempfile\nif 'doctor' in tempfile.gettempdir():\n    "
+        + code.format(str(tmp_path / "started")).replace("\n", "\n    ").rstrip()
+        + "\ndef get_available_providers():\n    return []\n"
+    )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(site), "TMPDIR": str(temporary)}
+    command_line = [sys.executable, "-P", "-m", "trtcheck", "doctor", "--backend", "onnxruntime-cpu"]
+    with subprocess.Popen(
+        command_line, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while not (tmp_path / "started").exists() and process.poll() is None:
+            time.sleep(0.05)
+        assert [entry.name.startswith("trtcheck-doctor-") for entry in temporary.iterdir() if entry.is_dir()]
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert (process.returncode, told) == (130, "\npytest-trtcheck: interrupted\n")
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_json_file_that_cannot_be_written_is_told(

@@ -119,6 +119,18 @@ def test_a_device_closes_all_although_the_fake_driver_fails(driver: FakeDriver) 
         device.memory()
 
 
+def test_a_fake_device_that_failed_closes_without_telling_it_again(driver: FakeDriver) -> None:
+    """A broken context fails whatever is asked of it: the first failure is the one to read."""
+    device = Device()
+    device.buffer((4,), np.int8)
+    stream = device.stream()
+    driver.fails = {"cuStreamSynchronize", "cuMemFree"}
+    with pytest.raises(BackendError, match="finish the work of a stream"):
+        stream.synchronize()
+    device.close()
+    assert sorted(driver.held.values()) == ["memory"]
+
+
 def test_events_of_the_fake_driver_tell_the_time_between(device: Device) -> None:
     stream, start, end = device.stream(), device.event(), device.event()
     start.record(stream)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -241,11 +242,15 @@ def test_a_fake_backend_that_cannot_run_has_to_build_all_the_same(tmp_path: Path
 def test_a_fake_backend_that_cannot_build_here_is_refused_but_for_one_that_needs_no_gpu(
     tmp_path: Path,
 ) -> None:
-    fake = FakeBackend(cannot_run="there is no GPU", build=BackendError("building needs a GPU"))
+    error = BackendError("building needs a GPU", found="there is no GPU")
+    fake = FakeBackend(cannot_run="there is no GPU", build=error)
     finding = examined(fake, tmp_path)
-    assert (finding.verdict, finding.bad) == ("refused: building needs a GPU", False)
+    assert (finding.verdict, finding.bad) == ("refused: building needs a GPU; found: there is no GPU", False)
     finding = examined(fake, tmp_path, "tensorrt-rtx")
-    assert (finding.verdict, finding.bad) == ("FAILED: cannot be built: building needs a GPU", True)
+    assert finding.verdict == "FAILED: cannot be built: building needs a GPU; found: there is no GPU"
+    assert finding.bad
+    crash = BackendError("building ended without an answer", found="ended by signal SIGABRT")
+    assert examined(FakeBackend(cannot_run="there is no GPU", build=crash), tmp_path).bad
     claims = FakeBackend(build=BackendError("building needs a GPU"))
     assert examined(claims, tmp_path).bad
 
@@ -344,6 +349,60 @@ def test_a_backend_whose_package_is_broken_fails(tmp_path: Path, monkeypatch: py
     [finding] = trial.examine(["onnxruntime-cpu"], lambda _name: None)
     assert finding.bad
     assert "DLL load failed" in finding.reason
+
+
+BROKEN = {
+    "abort": ("import os; os.abort()", "ended by signal SIGABRT"),
+    "library": ("raise ImportError('libnvinfer.so.10: cannot open shared object file')", "libnvinfer.so.10"),
+    "syntax": ("def (", "SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_a_fake_tensorrt_that_cannot_be_loaded_fails_also_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, name: str, how: str
+) -> None:
+    code, words = BROKEN[how]
+    package = tmp_path / name.replace("-", "_")
+    package.mkdir()
+    (package / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = document(capsys, "--backend", name, status=1)
+    [finding] = found["self_test"]
+    assert finding["status"] == "FAILED"
+    assert words in finding["reason"]
+    assert "pytest-trtcheck doctor" not in finding["reason"]
+
+
+def test_a_folder_that_onnxruntime_left_behind_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
+    # Without the real one, of which a leftover is in front of nothing.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.machinery as m, importlib.util as u\nfind = m.PathFinder.find_spec\n"
+        "def only_leftover(name, path=None, target=None):\n"
+        f"    return find(name, [{str(tmp_path)!r}] if name == 'onnxruntime' else path, target)\n"
+        "m.PathFinder.find_spec = only_leftover\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = document(capsys, "--backend", "onnxruntime-cpu", status=1)
+    cause = "onnxruntime is a folder without a package: pip install --force-reinstall onnxruntime"
+    assert found["machine"]["onnxruntime"]["fault"] == cause
+    assert [(f["status"], f["reason"]) for f in found["self_test"]] == [("FAILED", cause)]
+
+
+@pytest.mark.usefixtures("fake_backends")
+def test_a_crash_of_a_fake_backend_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    found = trial.examine(["onnxruntime-cpu"], lambda _name: None)
+    assert found[-1].status is Status.CRASHED
+    assert list(temporary.iterdir()) == []
 
 
 # This machine
@@ -455,6 +514,30 @@ def test_a_cache_that_cannot_be_written_is_a_problem(tmp_path: Path, capsys: Any
     [problem] = found["problems"]
     assert "cannot be written: pytest --trt-cache=DIR" in problem
     assert found["self_test"] is None
+
+
+def test_a_cache_of_an_impossible_name_is_a_problem(tmp_path: Path, capsys: Any) -> None:
+    found = document(capsys, "--no-self-test", "--cache", str(tmp_path / ("c" * 300)), status=1)
+    [problem] = found["problems"]
+    assert problem.startswith("File name too long: ")
+    assert problem.endswith("cannot be written: pytest --trt-cache=DIR names another folder")
+    assert found["cache"]["bytes"] == 0
+
+
+def test_a_cache_below_a_folder_that_must_not_be_entered_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.stat
+
+    def denied(path: Path, **options: Any) -> os.stat_result:
+        if "closed" in path.parts[:-1]:  # a superuser is denied nothing
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    (tmp_path / "closed").mkdir()
+    found = machine.describe_cache(str(tmp_path / "closed" / "inner" / "cache"))
+    assert found["fault"].startswith("Permission denied: ")
 
 
 def test_the_size_of_the_cache_is_told(tmp_path: Path) -> None:

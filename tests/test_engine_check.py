@@ -84,10 +84,22 @@ def test_what_the_model_itself_computes_in_fp64_is_not_asked_for():
     assert check("fp32", {"computes": {"a": "fp32", "b": "fp64"}}).verdict is PASS
 
 
+def test_what_stays_wide_is_told_with_the_reason():
+    kept = [{"node": name, "op": "Gemm", "reason": "is inside 'If_32'"} for name in ("b", "c")]
+    computes = {"a": "fp16", "b": "fp32", "c": "fp32", "d": "fp32"}
+    notes = check("fp16", {"computes": computes}, lowered={"kept": kept, "exclude": ["d"]}).notes
+    assert notes[-1] == (
+        "3 of 4 nodes (Conv, ConvTranspose, MatMul and Gemm) compute in another precision: "
+        "'b', 'c' (is inside 'If_32'); 'd' (excluded)"
+    )
+
+
 def test_an_engine_of_exceptions_alone_is_not_what_was_asked():
     outcome = check("fp16", {"computes": {"a": "fp32"}}, lowered={"exclude": ["*"]})
     assert outcome.verdict is FAIL
-    assert "all are excluded" in outcome.message
+    assert outcome.message.endswith(
+        "none of 1 nodes (Conv, ConvTranspose, MatMul and Gemm) computes in it: 'a' (excluded)"
+    )
 
 
 def test_many_wide_nodes_are_counted_and_some_named():
@@ -162,14 +174,34 @@ def test_what_tensorrt_built_beside_is_judged_too():
     outcome = check("fp16", facts, beside=rtx)
     assert outcome.verdict is PASS
     assert "fp16 engine for tensorrt-rtx built now: 3 layers, not run on this machine" in outcome.message
-    assert "rtx said" in outcome.notes
+    assert "tensorrt-rtx: rtx said" in outcome.notes
     assert outcome.measured["beside"]["backend"] == "tensorrt-rtx"
     wide = check("fp16", facts, beside=built({"computes": {"a": "fp32"}}, backend="tensorrt-rtx"))
     assert wide.verdict is FAIL
     assert wide.message.startswith("tensorrt-rtx: fp16 was asked for, but 1 of 1 nodes")
 
 
+@pytest.mark.parametrize(("limit", "verdict"), [(2.4, FAIL), (2.5, PASS)])
+def test_the_size_that_counts_is_that_of_the_engine_built_beside(limit, verdict):
+    facts = {"computes": {"a": "fp16"}}
+    rtx = built({**facts, "engine_bytes": 2_500_000, "memory_bytes": None}, backend="tensorrt-rtx")
+    emulated = {**facts, "engine_bytes": 9_000_000, "memory_bytes": 1}
+    outcome = check("fp16", emulated, beside=rtx, gates=Gates(engine_mb=limit))
+    assert outcome.verdict is verdict
+    said = "tensorrt-rtx: the engine's file takes 2.5 MB, limit engine_mb = 2.4"
+    assert (outcome.message == said) is (verdict is FAIL)
+    unknown = check("fp16", emulated, beside=rtx, gates=Gates(memory_mb=5))
+    assert unknown.verdict is INCONCLUSIVE
+    assert "not known here (tensorrt-rtx)" in unknown.message
+
+
 def test_a_model_that_tensorrt_refuses_fails():
     outcome = check("fp16", {"computes": {"a": "fp16"}}, beside=EngineError("no such operator 'Foo'"))
     assert outcome.verdict is FAIL
-    assert "no such operator 'Foo'" in outcome.message
+    assert outcome.message == "built for TensorRT as well: no such operator 'Foo'"
+
+
+def test_a_broken_tensorrt_besides_is_a_note():
+    outcome = check("fp16", {"computes": {"a": "fp16"}}, beside="TensorRT for RTX cannot be loaded")
+    assert outcome.verdict is PASS
+    assert outcome.notes[-1] == "not built for TensorRT as well: TensorRT for RTX cannot be loaded"

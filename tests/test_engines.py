@@ -13,9 +13,9 @@ from onnx import helper, numpy_helper
 
 import trtcheck
 from trtcheck.cache import Cache
-from trtcheck.case import Case, InputSpec, LoweringSpec, Precision
+from trtcheck.case import Case, EngineSpec, InputSpec, LoweringSpec, Precision
 from trtcheck.data.sources import open_images
-from trtcheck.engines import CalibrationFeeds, Workshop, lower
+from trtcheck.engines import MADE_AGAIN, CalibrationFeeds, Lowered, Workshop, lower
 from trtcheck.errors import LoweringError, OptionError
 from trtcheck.settings import parse_engines
 
@@ -71,6 +71,23 @@ def test_an_operator_that_onnx_runtime_does_not_know_is_no_traceback(tmp_path: P
     onnx.save(model, tiny.onnx)
     with pytest.raises(LoweringError, match=r"model\.onnx: ONNX Runtime does not take the model"):
         int8(tiny, tmp_path)
+
+
+def test_a_damaged_lowered_model_is_made_anew_and_said_so(tmp_path: Path) -> None:
+    tiny, engine = case(tmp_path / "model", "N"), EngineSpec("fp16", Precision.FP16)
+
+    def lowered(session: str) -> Lowered:
+        (tmp_path / session).mkdir()
+        return lower(tiny, engine, Workshop(Cache(tmp_path / "cache"), tmp_path / session), None)
+
+    first = lowered("a")
+    whole = first.path.read_bytes()
+    assert MADE_AGAIN not in first.manifest["notes"]
+    first.path.write_bytes(whole[:-1])
+    second = lowered("b")
+    assert second.path.read_bytes() == whole
+    assert MADE_AGAIN in second.manifest["notes"]
+    assert MADE_AGAIN not in lowered("c").manifest["notes"]
 
 
 def test_a_disk_that_fills_up_names_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import fake_cuda
 import pytest
@@ -16,9 +17,10 @@ from trtcheck.gpu import Gpu, all_gpus, find_gpu, require_cuda, why_no_gpu
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDriver]:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return fake_cuda.install(monkeypatch)
+    yield fake_cuda.install(monkeypatch)
+    all_gpus.cache_clear()  # what other tests of this process ask for must not be the fake's
 
 
 def is_loadable(library: str) -> bool:

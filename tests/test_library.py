@@ -57,6 +57,11 @@ def test_it_gives_what_the_plugin_gives(case, suite):
     assert engine["outputs"][0]["max_abs"] == pytest.approx(evaluation.outputs[0].max_abs, rel=1e-6)
 
 
+def test_a_path_may_be_a_path(case, tmp_path):
+    evaluation = trtcheck.evaluate(case, Path(case.onnx), backend="onnxruntime-cpu", cache=tmp_path / "cache")
+    assert evaluation.engine == "model"
+
+
 def test_an_engine_may_be_a_file(case, tmp_path):
     path = suite_models.save(suite_models.foreign_fp16(), tmp_path / "half.onnx")
     assert trtcheck.evaluate(case, str(path), cache=tmp_path).engine == "half"
@@ -189,6 +194,8 @@ def test_a_case_that_cannot_be_is_refused_with_what_was_expected(key, value, exp
 @pytest.mark.parametrize(
     ("kind", "key", "value"),
     [
+        ("LoweringSpec", "maker", "ModelOpt"),
+        ("LoweringSpec", "exclude", "conv1"),
         ("Gates", "alpha", 5),
         ("Gates", "alpha", 0),
         ("Gates", "alpha", None),

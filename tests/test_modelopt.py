@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,22 @@ def test_modelopt_that_is_not_installed_is_told_with_what_to_do(
 
 
 def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"asking .* for ModelOpt: the process could not be started"):
-        modelopt.versions(str(tmp_path / "no" / "python"))
+    path = str(tmp_path / "no" / "python")
+    with pytest.raises(BackendError) as caught:
+        modelopt.versions(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ModelOpt's Python cannot be used\n")
+    assert "found:    [Errno 2] No such file or directory" in text
+    assert "try:      --trt-modelopt-python=PATH" in text
+
+
+def test_a_python_without_onnx_or_numpy_is_told_in_one_line_what_it_lacks(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", symlinks=True)
+    bare = tmp_path / "bare" / "bin" / "python"
+    with pytest.raises(LoweringError, match=r"ModelOpt's Python has no (onnx|numpy)\n") as caught:
+        modelopt.versions(str(bare))
+    assert f'try:      {bare} -m pip install "nvidia-modelopt[onnx]"' in str(caught.value)
+    assert "Traceback" not in str(caught.value)
 
 
 def test_versions_of_another_python_are_those_that_it_has_fake(fake: Fake) -> None:
@@ -250,6 +265,31 @@ def test_an_answer_that_is_another_model_is_refused_fake(fake: Fake, answer: Mod
     assert not (fake.folder / "lowered.onnx").exists()
 
 
+@pytest.mark.parametrize("declared", [[], None], ids=["as a single number", "not at all"])
+def test_an_output_whose_rank_the_source_declares_wrong_is_no_other_output_fake(
+    fake: Fake, declared: list[int] | None
+) -> None:
+    model = cnn()
+    shape = model.graph.output[0].type.tensor_type.shape
+    assert len(shape.dim) == 2
+    if declared is None:
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+    else:
+        del shape.dim[:]
+    fake.source.write_bytes(model.SerializeToString())
+    assert fake.lower(rest="fp16")["nodes"]["quantized"] == 4
+
+
+def test_hints_name_the_keys_of_the_suite_fake(fake: Fake) -> None:
+    fake.answer(another("N", "z"))
+    with pytest.raises(LoweringError) as caught:
+        fake.lower()
+    assert (
+        'leave the work to trtcheck: quantizer = "trtcheck"; or name a file in [models.NAME.lowered]'
+        in str(caught.value)
+    )
+
+
 def test_a_quantized_source_is_refused_since_modelopt_would_hand_it_back_fake(fake: Fake) -> None:
     fake.source.write_bytes((fake.folder / "answer.onnx").read_bytes())
     with pytest.raises(LoweringError, match="is quantized already"):
@@ -288,7 +328,7 @@ def test_an_exception_of_modelopt_comes_with_its_log_fake(fake: Fake) -> None:
     text = str(caught.value)
     assert text.startswith(f"{fake.source}: ModelOpt failed\n")
     assert "KeyError: 'Conv_7' (" in text
-    assert text.endswith("\n    odd")
+    assert text.endswith('\n    odd\n  try:      or leave it to trtcheck: quantizer = "trtcheck"')
 
 
 def test_a_broken_torch_is_told_with_what_to_do_fake(fake: Fake) -> None:

@@ -59,6 +59,8 @@ def test_build_only_deselects_what_runs(suite):
     result = suite.run("--trt-engine=fp16,int8", "--trt-build-only", backend="tensorrt-rtx")
     result.assert_outcomes(passed=2, deselected=12)
     assert suite.verdicts() == {"fp16 build": "pass", "int8 build": "pass"}
+    [model] = suite.report()["models"]
+    assert (model["data"], model["gates"]["recall_drop"]) == (None, 0.01)
 
 
 def test_a_named_backend_that_cannot_run_fails_what_runs_with_the_reason(suite):
@@ -88,7 +90,8 @@ def test_a_model_that_tensorrt_does_not_take_fails_its_build_alone(suite):
     result = suite.run("--trt-engine=fp16", backend="auto")
     result.assert_outcomes(passed=4, failed=1)
     message = suite.item("fp16", "build")["message"]
-    assert "TensorRT does not take this model" in message
+    assert "built for TensorRT as well: " in message
+    assert "parser does not take the model" in message
     assert "determinant" in message
     assert "Det" in message
 
@@ -126,6 +129,19 @@ def test_workers_build_an_engine_once(suite):
     result.assert_outcomes(passed=6)
     assert len(engines(suite.path / "cache")) == 2
     assert {i["cached"] for i in suite.report()["items"]} == {False}
+
+
+def test_workers_rebuild_an_engine_once(suite):
+    table = (suite.path / "trtcheck.toml").read_text()
+    (suite.path / "trtcheck.toml").write_text("".join(table.replace("tiny", f"m{k}") for k in range(4)))
+    run = ("--trt-engine=fp16", "--trt-build-only", "-n", "2")
+    for more in ((), ("--trt-rebuild",)):
+        result = suite.run(*run, *more, backend="tensorrt-rtx", plugins=("xdist",))
+        result.assert_outcomes(passed=4)
+        items = suite.report()["items"]
+        assert {i["cached"] for i in items} == {False}
+        assert len({i["facts"]["seconds"] for i in items}) == 1, "every build takes a time of its own"
+    assert len(engines(suite.path / "cache")) == 1
 
 
 def test_a_file_that_is_no_engine_fails_its_build_and_skips_nothing(suite):
@@ -168,6 +184,20 @@ def test_open_dimensions_besides_the_batch_are_those_of_the_data(suite):
     }
 
 
+def test_a_lowered_file_with_inputs_of_another_name_is_refused_before_it_is_built(suite):
+    made = suite_models.classifier()
+    for size in made.graph.input[0].type.tensor_type.shape.dim[2:]:
+        size.dim_param = "?"
+    suite.model(made)
+    made.graph.input[0].name = made.graph.node[0].input[0] = "pictures"
+    onnx.save(made, suite.path / "lowered.onnx")
+    suite.toml('[models.tiny.lowered]\nfp16 = "lowered.onnx"')
+    suite.run("--trt-engine=fp16", "--trt-build-only", backend="tensorrt-rtx").assert_outcomes(failed=1)
+    message = suite.item("fp16", "build")["message"]
+    assert "the lowered model has other inputs than the model" in message
+    assert "expected: images\n  found:    pictures" in message
+
+
 def test_the_size_of_an_engine_is_gated(suite):
     suite.toml("[models.tiny.gates]\nengine_mb = 0.001\nmemory_mb = 10")
     result = suite.run("--trt-engine=fp16", "--trt-build-only", backend="tensorrt-rtx")
@@ -186,6 +216,10 @@ def test_recorded_outputs_pass_the_same_items(suite):
     result = suite.run("--trt-engine=board.npz", backend="auto")
     result.assert_outcomes(passed=5)
     assert {i["numerics"] for i in suite.report()["items"]} == {"recorded"}
+    assert suite.report()["environment"]["backend"]["name"] == "recorded"
+    suite.run("--trt-engine=board.npz,fp16", "-n", "2", backend="onnxruntime-cpu", plugins=("xdist",))
+    assert {i["numerics"] for i in suite.report()["items"]} == {"recorded", "emulated"}
+    assert suite.report()["environment"]["backend"]["name"] == "onnxruntime-cpu"
     np.savez(suite.path / "board.npz", scores=answers["scores"][:-1])
     short = suite.run("--trt-engine=board.npz", backend="auto")
     short.assert_outcomes(failed=5)

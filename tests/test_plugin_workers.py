@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import suite_models
+
+from trtcheck.cache import MANIFEST, Cache
 
 COUNTING = """
     from pathlib import Path
@@ -106,11 +109,9 @@ def test_two_models_of_one_file_say_the_same_of_the_cache(suite):
 
 def test_only_reference_lowered_models_and_engines_outlive_a_session(suite):
     suite.run("--trt-engine=fp16,int8")
-    assert sorted(path.name for path in (suite.path / "cache").iterdir()) == [
-        "engines",
-        "lowered",
-        "reference",
-    ]
+    folders = sorted(path.name for path in (suite.path / "cache").iterdir())
+    assert folders == ["engines", "lowered", "reference", "sessions"]
+    assert not list((suite.path / "cache" / "sessions").iterdir())
 
     def kept() -> dict[Path, object]:
         """When each file was written; a manifest's time is that of its last use, so its text counts."""
@@ -175,3 +176,43 @@ def test_workers_share_the_processors(mixed):
     from trtcheck.environment import usable_cores
 
     assert set(logged(mixed.path / "threads.log")) == {str(max(1, usable_cores() // 2))}
+
+
+def old_entry(folder: Path) -> Path:
+    """A cache entry that nobody used for years."""
+    made = Cache(folder).get_or_make("engines", "00" * 20, lambda _folder: {}).folder
+    os.utime(made / MANIFEST, (1e9, 1e9))
+    return made
+
+
+def test_the_cache_is_trimmed_after_a_run_but_for_what_it_used(suite):
+    old = old_entry(suite.path / "cache")
+    suite.run("--trt-engine=fp16", "--trt-cache-size=1KB").assert_outcomes(passed=5)
+    assert not old.exists()
+    kept = {path.parent.parent.name for path in (suite.path / "cache").glob(f"*/*/{MANIFEST}")}
+    assert kept == {"engines", "lowered", "reference"}
+
+
+def test_a_cache_that_cannot_be_trimmed_ends_no_session(suite):
+    suite.pytester.makeconftest(
+        """
+        from trtcheck.cache import Cache
+
+        def trim(self, limit, *, unused_since):
+            raise OSError("cannot")
+
+        Cache.trim = trim
+        """
+    )
+    result = suite.run("--trt-engine=fp16", process=True)
+    result.assert_outcomes(passed=5)
+    assert result.ret == 0
+
+
+def test_other_tests_leave_the_cache_alone(suite):
+    old = old_entry(suite.path / "cache")
+    suite.pytester.makepyfile("def test_mine(): pass")
+    result = suite.run("-n", "2", "--trt-cache-size=0KB", "test_other_tests_leave_the_cache_alone.py",
+                       plugins=("xdist",))  # fmt: skip
+    result.assert_outcomes(passed=1)
+    assert old.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,6 @@ def test_times_inside_a_folder_are_no_outputs(tmp_path: Path) -> None:
         ("outputs = {a = 1}", ("outputs has a wrong value",)),
         ('outputs = {a = "x", b = "x"}', ("outputs has a wrong value", "each once")),
         ('outputs = {logits = "scores"}', ("'logits', which the recording does not have", "scores")),
-        ('times = "gone.json"', ("gone.json", "cannot be read")),
         ("device = ", ("is no valid TOML", "board.recording.toml")),
     ],
 )
@@ -237,6 +237,17 @@ def test_a_wrong_sidecar_is_refused(tmp_path: Path, text: str, parts: tuple[str,
     path = saved(tmp_path / "board.npz", scores=scores())
     sidecar(path, text)
     refused(lambda: read_recording(path), *parts)
+
+
+def test_times_that_are_not_there_are_a_note(tmp_path: Path) -> None:
+    path = saved(tmp_path / "board.npz", scores=scores())
+    sidecar(path, f'device = "Orin"\ninputs_digest = "{DIGEST}"\ntimes = "times.json"')
+    assert checked(path, 6) == ("times.json is not there: no times are shown",)
+    assert facts(read_recording(path))["times"] is None
+    written(tmp_path / "a.json", times_json([2.0]))
+    sidecar(path, f'device = "Orin"\ninputs_digest = "{DIGEST}"\ntimes = ["a.json", "b.json"]')
+    assert checked(path, 6) == ("b.json is not there: only the other files' times are shown",)
+    assert facts(read_recording(path))["times"]["samples"] == 1
 
 
 def test_two_outputs_cannot_be_given_one_name(tmp_path: Path) -> None:
@@ -282,7 +293,16 @@ ONE = '{"name": "a", "dimensions": "1", "values": [1]}'
         ('[{"name": "a", "dimensions": "()", "values": [1]}]', ("'a' has no axis of images",)),
         ('[{"name": "a", "dimensions": "-1x4", "values": [1]}]', ("'a' has no axis of images", "-1x4")),
         ('[{"name": "a", "dimensions": "1", "values": ["1"]}]', ("'a' has values that are no numbers",)),
-        ('[{"name": "a", "dimensions": "1", "values": [true]}]', ("no numbers",)),
+        ('[{"name": "a", "dimensions": "1", "values": [true]}]', ("no numbers", "value 0: True")),
+        (
+            '[{"name": "a", "dimensions": "7", "values": [1, 2, 3, 4, 5, 6, true]}]',
+            ("no numbers", "found:    value 6: True"),
+        ),
+        (
+            '[{"name": "a", "dimensions": "7", "values": [1.5, 2, 3, 4, 5, "6", 7]}]',
+            ("no numbers", "found:    value 5: a string"),
+        ),
+        (f'[{{"name": "a", "dimensions": "2", "values": [1, 1{"0" * 30}]}}]', ("no numbers", "value 1: 10")),
         ('[{"name": "a", "dimensions": "1", "values": [[1]]}]', ("no numbers",)),
         ('[{"name": "a", "dimensions": "2", "values": [1, [1]]}]', ("no numbers",)),
         ('[{"name": "a", "dimensions": "1", "values": {}}]', ("no numbers",)),
@@ -355,6 +375,12 @@ def test_a_folder_without_order_is_refused(tmp_path: Path) -> None:
         (("0.npz", "1.npz", "3.npz"), ("a batch is missing after 1.npz", "3.npz comes next")),
         (("01.npz", "1.npz"), ("order of the files is not clear", "01.npz and 1.npz")),
         (("b1.npz", "c2.npz"), ("order of the files is not clear",)),
+        (
+            ("1_2.npz", "2_1.npz"),
+            ("order of the files is not clear", "in one number alone", "1_2.npz and 2_1"),
+        ),
+        (("0_119.npz", "240_359.npz"), ("order of the files is not clear", "0_119.npz and 240_359.npz")),
+        (("1_1.npz", "1_2.npz", "1_4.npz"), ("a batch is missing after 1_2.npz",)),
     ],
 )
 def test_a_gap_in_a_folder_is_refused(tmp_path: Path, names: tuple[str, ...], parts: tuple[str, ...]) -> None:
@@ -387,6 +413,18 @@ def test_another_count_is_refused(tmp_path: Path) -> None:
     refused(lambda: checked(path, 5), "one row an image")  # a batch of unknown size was not padded
 
 
+def test_a_missing_first_file_is_told(tmp_path: Path) -> None:
+    for number in (1, 2):
+        saved(tmp_path / f"board-{number:04d}.npz", scores=scores(4, number))
+    sidecar(tmp_path, "images = 10\nbatch = 4\n")
+    refused(
+        lambda: checked(tmp_path, 10), "10 rows, as the evaluation data have images: 3 files of up to 4 rows",
+        "found:    8 rows of 2 files, numbered from 1", "is the first batch missing?",
+    )  # fmt: skip
+    (tmp_path / "board-0002.npz").unlink()
+    refused(lambda: checked(tmp_path, 10), "4 rows of 1 file, numbered from 1", "is the first batch missing?")
+
+
 def test_padding_is_cut_where_the_sidecar_says_so(tmp_path: Path) -> None:
     path = saved(tmp_path / "board.npz", scores=scores(8))
     sidecar(path, "images = 5\nbatch = 4\n")
@@ -413,6 +451,9 @@ def test_other_inputs_are_refused(tmp_path: Path) -> None:
     other = inputs_digest(DIGEST, InputSpec(scale=2.0))
     assert other != inputs_digest(DIGEST, InputSpec())
     refused(lambda: checked(path, 6, other), "made of other inputs", other, DIGEST)
+    elsewhere = saved(tmp_path / "elsewhere.npz", boxes=scores(9))  # of another model altogether
+    sidecar(elsewhere, f'inputs_digest = "{DIGEST}"')
+    refused(lambda: checked(elsewhere, 6, other), "made of other inputs")
 
 
 def test_another_order_is_refused(tmp_path: Path) -> None:
@@ -428,6 +469,12 @@ def test_missing_and_misshapen_outputs_are_refused(tmp_path: Path) -> None:
     refused(
         lambda: checked(path, 6), "'scores' is not recorded", "'logits'", 'outputs = {"logits" = "scores"}'
     )
+    odd = 'say "logits"\\\n\x01\x7f ä\U0001f600'
+    entry = {"name": odd, "dimensions": "6x4", "values": scores().ravel().tolist()}
+    path = written(tmp_path / "odd.json", json.dumps([entry]))
+    text = refused(lambda: checked(path, 6), "'scores' is not recorded")
+    hint = text.partition("say in the sidecar: ")[2]
+    assert tomllib.loads(hint) == {"outputs": {odd: "scores"}}
     path = saved(tmp_path / "b.npz", scores=scores()[:, :3])
     refused(lambda: checked(path, 6), "another shape", "scores: float32[?, 4]", "float32[6, 3]")
     path = saved(tmp_path / "c.npz", scores=scores()[0])
@@ -556,3 +603,23 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     refused(lambda: read_recording(path), "board.json", "cannot be read", "utf-8")
     os.mkfifo(tmp_path / "pipe.json")
     refused(lambda: read_recording(tmp_path / "pipe.json"), "no such file")
+    refused(lambda: read_recording(tmp_path / ("x" * 300 + ".npz")), "cannot be read", "File name too long")
+    sound = saved(tmp_path / "sound.npz", scores=scores())
+    sidecar(sound, 'times = "pipe.json"')
+    refused(lambda: read_recording(sound), "pipe.json: cannot be read", "expected: a file")
+    os.mkfifo(tmp_path / "other.recording.toml")
+    refused(
+        lambda: read_recording(saved(tmp_path / "other.npz", scores=scores())),
+        "other.recording.toml: cannot be",
+    )
+
+
+def test_a_folder_that_must_not_be_entered_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    saved(tmp_path / "0.npz", scores=scores())
+    monkeypatch.setattr(Path, "iterdir", denied)  # a superuser is denied nothing
+    refused(lambda: read_recording(tmp_path), "cannot be read", "Permission denied")

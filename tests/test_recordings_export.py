@@ -234,6 +234,46 @@ def test_a_last_batch_is_filled_up_where_it_is_asked_for(tmp_path: Path) -> None
     assert "the last 5 of 30 recorded rows are padding and were cut off" in fits(path, out / "model")
 
 
+@pytest.mark.parametrize(
+    "profile",
+    [
+        "{min = 3, opt = 4, max = 4}",
+        "{images = {min = [3, 1, 8, 8], opt = [4, 1, 8, 8], max = [4, 1, 8, 8]}}",
+    ],
+    ids=["batches", "shapes"],
+)
+def test_batches_lie_within_the_profile_of_the_suite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], profile: str
+) -> None:
+    path = suite(
+        tmp_path, suite_models.classifier(), suite_models.arrays(25), f"profile = {profile}\n{INPUT}"
+    )
+    out = exported(path)
+    # 25 images in batches of 4, of which the last would be of 1: below the smallest that the engine takes.
+    files = sorted((out / "inputs").iterdir())
+    assert [np.fromfile(file, "<f4").size // 64 for file in files] == [4] * 7
+    assert "batch = 4  # the last batch is padded" in (out / "recording.toml").read_text()
+    done = run_script(out, tmp_path / "model.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "the last 3 of 28 recorded rows are padding and were cut off" in fits(path, out / "model")
+    for size in ("2", "5"):
+        assert main([str(path), "halves", "--out", str(tmp_path / "o"), "--batch", size]) == 2
+        printed = capsys.readouterr().err
+        assert "--batch is not within the profile" in printed
+        assert "3 to 4, as profile says in [models.halves]" in printed
+    again = tmp_path / "again"
+    assert main([str(path), "halves", "--out", str(again), "--batch", "3"]) == 0  # the last one of 1 again
+    assert len(list((again / "inputs").iterdir())) == 9
+
+
+def test_a_last_batch_that_the_profile_allows_is_not_padded(tmp_path: Path) -> None:
+    profile = "profile = {min = 1, opt = 4, max = 4}\n"
+    out = exported(suite(tmp_path, suite_models.classifier(), suite_models.arrays(25), profile + INPUT))
+    sizes = [np.fromfile(file, "<f4").size // 64 for file in sorted((out / "inputs").iterdir())]
+    assert sizes == [4] * 6 + [1]
+    assert "batch =" not in (out / "recording.toml").read_text()
+
+
 def test_a_model_of_fixed_shapes_needs_none_on_the_command_line(tmp_path: Path) -> None:
     out = exported(halves(tmp_path, 6))
     assert "--shapes" not in (out / "run.sh").read_text()
@@ -250,6 +290,7 @@ def test_a_model_of_fixed_shapes_needs_none_on_the_command_line(tmp_path: Path) 
         (["{suite}", "halves", "--out", "o", "--batch", "0"], 2, ["--batch: invalid"]),
         (["{suite}", "halves", "--out", "o", "--format", "csv"], 2, ["invalid choice"]),
         (["{suite}", "halves"], 2, ["--out"]),
+        (["{suite}", "halves", "--out", "o" * 300], 2, ["--out cannot be used", "File name too long"]),
     ],
 )
 def test_wrong_arguments_are_told_without_a_traceback(

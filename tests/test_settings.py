@@ -32,6 +32,29 @@ def test_paths_of_options_are_relative_to_where_one_is_and_those_of_the_ini_to_t
     assert found.cache == Path("~/kept").expanduser()
 
 
+def test_the_python_of_modelopt_is_a_path_like_any_other_or_a_name_for_the_path(tmp_path):
+    def python(option: str | None = None, ini: str = "") -> str | None:
+        return settings(tmp_path, {"modelopt_python": option}, modelopt_python=ini).modelopt_python
+
+    assert python() is None
+    assert python("") is None
+    assert python("env/bin/python") == str(tmp_path / "here" / "env/bin/python")
+    assert python(ini="env/bin/python") == str(tmp_path / "env/bin/python")
+    assert python("~/env/bin/python", "never/used") == str(Path("~/env/bin/python").expanduser())
+    assert python("python3.12") == "python3.12"
+
+
+def test_a_link_to_the_python_of_an_environment_is_not_followed(tmp_path):
+    (tmp_path / "python").symlink_to("/usr/bin/env")
+    given = str(tmp_path / "python")
+    assert settings(tmp_path, {"modelopt_python": given}).modelopt_python == given
+
+
+def test_what_only_builds_approves_nothing(tmp_path):
+    with pytest.raises(OptionError, match="--trt-build-only runs no engine"):
+        settings(tmp_path, {"build_only": True, "update_baselines": True})
+
+
 def test_the_command_line_comes_before_the_ini(tmp_path):
     assert settings(tmp_path, engine="int8").engines == (EngineSpec("int8", Precision.INT8),)
     found = settings(tmp_path, {"engine": "fp16", "backend": "onnxruntime"}, engine="int8", backend="auto")

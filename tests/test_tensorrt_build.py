@@ -197,6 +197,17 @@ def test_what_is_no_onnx_file_is_told_before_the_parser_sees_it(tmp_path, backen
         backend.build(BuildPlan(path, None, {}, BuildSpec()), tmp_path / "model.engine", lambda _count: None)
 
 
+def test_an_engine_that_cannot_be_written_is_told_with_the_option_to_change(tmp_path, backend):
+    path = graphs.save(graphs.cnn(), tmp_path / "model.onnx")
+    plan = BuildPlan(path, None, shapes_of(graphs.cnn(), 1, 4, 16), PLAIN)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="the engine cannot be written") as caught:
+        backend.build(plan, tmp_path / "file" / "model.engine", lambda _count: None)
+    assert "Not a directory" in str(caught.value)
+    assert "--trt-cache=DIR" in str(caught.value)
+    assert 'File "' not in str(caught.value)
+
+
 def test_a_workspace_that_is_too_small_fails_with_the_builders_reason_and_the_key_to_change(
     tmp_path, backend
 ):

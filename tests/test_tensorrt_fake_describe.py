@@ -162,9 +162,9 @@ def test_what_a_fake_child_found_becomes_signature_record_and_notes(tmp_path, ru
     """The child's reply stands for that of a process with a GPU."""
     path = file(tmp_path)
     reply = described(path)
-    replies = {"probe": {"version": "11.4.0", "cuda": "13.0", "builds": True}, "describe": reply}
+    replies = {"probe": {"version": "11.4.0", "builds": True}, "describe": reply}
     monkeypatch.setattr(tensorrt.child, "call", lambda _module, request, **_: replies[request["command"]])
-    monkeypatch.setattr(tensorrt, "find_spec", lambda _name: object())
+    monkeypatch.setattr(tensorrt.backends, "missing", lambda _name: None)
     monkeypatch.setattr(tensorrt, "find_gpu", lambda _index=0: GPU)
     monkeypatch.setattr(tensorrt, "why_no_gpu", lambda: None)
     backend = TensorRt("tensorrt", cache=tmp_path)

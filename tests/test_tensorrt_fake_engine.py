@@ -263,8 +263,10 @@ def test_a_fake_engine_whose_work_cannot_be_recorded_says_so_every_time():
 
     device.queue.capture = capture
     for _ in range(2):
-        with pytest.raises(BackendError, match="cannot record a graph"):
+        with pytest.raises(EngineError, match="cannot be replayed as a CUDA graph") as caught:
             engine.infer(feeds(2))
+        assert "found:    CUDA cannot record a graph" in str(caught.value)
+        assert "cuda_graph = false" in str(caught.value)
 
 
 def test_a_fake_engine_whose_runtime_makes_graphs_itself_records_none():
@@ -344,9 +346,19 @@ def test_a_closed_fake_engine_answers_no_more_and_frees_the_gpu_once():
         engine.infer(feeds(2))
 
 
-def test_inputs_that_hold_shapes_and_what_numpy_has_no_type_or_layout_for_are_refused_by_name():
+def test_a_fake_engine_that_does_not_take_an_address_is_not_run():
+    engine, _, raw = fake_engine()
+    raw.set_tensor_address = lambda name, _address: name != "best"
+    with pytest.raises(EngineError, match="'best' does not take its address"):
+        engine.infer(feeds(2))
+    assert "execute" not in raw.calls
+
+
+def test_shapes_and_what_numpy_has_no_type_or_layout_for_are_refused_by_name():
     with pytest.raises(EngineError, match="input 'n' is a shape"):
         signature_of({"inputs": [tensor("n", "int64", 2, shape_tensor=True)], "outputs": []}, PATH)
+    with pytest.raises(EngineError, match="output 's' is a shape"):
+        signature_of({"inputs": [], "outputs": [tensor("s", "int64", 2, shape_tensor=True)]}, PATH)
     with pytest.raises(EngineError, match="'y' has a type that numpy does not have"):
         signature_of({"inputs": [], "outputs": [tensor("y", "fp8", None)]}, PATH)
     with pytest.raises(EngineError, match="'x' is not laid out row by row") as caught:
@@ -410,6 +422,32 @@ def test_what_a_fake_rtx_compiled_is_kept_for_the_next_process(tmp_path):
         made.save()
     assert file.read_bytes() == b"kernels"
     assert list(file.parent.iterdir()) == [file]
+    plain = file.with_name("plain")
+    plain.write_bytes(b"")
+    assert file.stat().st_mode == plain.stat().st_mode  # a cache may be shared
+
+
+def test_what_a_fake_rtx_cannot_keep_leaves_the_last_cache(tmp_path, monkeypatch):
+    file = tmp_path / "key.cache"
+    file.write_bytes(b"before")
+    monkeypatch.setattr(FakeRuntimeConfig, "serialize", lambda _cache: None)
+    made = make_context(PATH, Opened(FakeRtx, None, FakeRtxEngine("context"), []), file, cuda_graph=False)
+    made.save()
+    assert file.read_bytes() == b"before"
+
+
+def test_a_cache_that_cannot_be_read_is_done_without_by_a_fake_rtx(tmp_path, monkeypatch):
+    file = tmp_path / "key.cache"
+    file.write_bytes(b"of another user")
+
+    def denied(_path: Path) -> bytes:
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    engine = FakeRtxEngine("context")
+    made = make_context(PATH, Opened(FakeRtx, None, engine, []), file, cuda_graph=False)
+    assert made.raw == "context"
+    assert engine.config.read is None
 
 
 def test_a_fake_tensorrt_keeps_nothing_and_a_context_that_cannot_be_made_is_an_error(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import graphs
 import pytest
 
-from trtcheck import child
+from trtcheck import backends, child
 from trtcheck.backends import tensorrt
 from trtcheck.backends.base import BuildPlan
 from trtcheck.backends.tensorrt import TensorRt, flavour_of, unsupported_by_rtx
@@ -59,16 +59,43 @@ def package(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", list(FLAVOURS))
 def test_a_library_that_is_missing_is_told_with_the_extra_that_installs_it(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(tensorrt, "find_spec", lambda _name: None)
+    monkeypatch.setattr(backends, "is_installed", lambda _name: False)
     with pytest.raises(BackendError, match=f"{FLAVOURS[name].label} is not installed") as caught:
         TensorRt(name, cache=tmp_path)
     assert f'pip install "pytest-trtcheck[{name}]"' in str(caught.value)
+
+
+def test_a_folder_that_is_called_like_the_library_does_not_stand_for_it(tmp_path, monkeypatch):
+    (tmp_path / "tensorrt" / "scripts").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert str(backends.missing("tensorrt")).startswith("TensorRT is not installed")
+    with pytest.raises(BackendError, match="TensorRT is not installed"):
+        TensorRt("tensorrt", cache=tmp_path)
 
 
 def test_a_package_whose_shared_library_is_missing_tells_which(tmp_path, package):
     package("tensorrt", "raise ImportError('libnvinfer.so.10: cannot open shared object file')")
     with pytest.raises(BackendError, match=r"cannot be loaded\n.*libnvinfer\.so\.10"):
         TensorRt("tensorrt", cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("print 'of Python 2'", "SyntaxError: "),
+        ("raise KeyError('CUDA_HOME')", "KeyError: 'CUDA_HOME'"),
+        ("raise TypeError('other interface')", "TypeError: other interface"),
+        ("import sys\nsys.exit('no licence')", "SystemExit: no licence"),
+    ],
+)
+def test_a_package_that_is_broken_in_any_way_is_told_without_a_traceback(tmp_path, package, content, found):
+    package("tensorrt", content)
+    with pytest.raises(BackendError, match="TensorRT is installed, but cannot be loaded") as caught:
+        TensorRt("tensorrt", cache=tmp_path)
+    assert f"found:    {found}" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert 'File "' not in str(caught.value)
+    assert "pip install" in str(caught.value)
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.11.0.33", "12.0.0"])
@@ -78,6 +105,13 @@ def test_a_foreign_version_is_refused_with_both_sides(tmp_path, package, version
         TensorRt("tensorrt", cache=tmp_path)
     assert f"found:    {version}" in str(caught.value)
     assert "10.12 or newer, or 11" in str(caught.value)
+
+
+def test_a_version_of_rtx_that_the_extra_does_not_install_is_refused(tmp_path, package):
+    package("tensorrt_rtx", f"{PARTS}__version__ = '1.6.0'")
+    with pytest.raises(BackendError, match="this version of TensorRT for RTX cannot be used") as caught:
+        TensorRt("tensorrt-rtx", cache=tmp_path)
+    assert "expected: 1.7 or newer" in str(caught.value)
 
 
 @pytest.mark.parametrize("version", ["10.12.0.36", "10.16.1.11", "11.4.0.106"])
@@ -196,6 +230,17 @@ def test_a_driver_that_is_older_than_the_librarys_cuda_is_refused_with_a_fake_gp
     assert "CUDA 13.0" in reason
 
 
+def test_auto_goes_past_a_library_whose_cuda_the_driver_is_too_old_for_with_a_fake_gpu(tmp_path, monkeypatch):
+    old = Gpu(0, "some GPU", (8, 9), "GPU-0", 2**34, "525.60", "12.0")
+    monkeypatch.setattr(tensorrt, "find_gpu", lambda _index=0: old)
+    monkeypatch.setattr(tensorrt, "why_no_gpu", lambda: None)
+    opened = backends.open_backend("auto", threads=1, cache=tmp_path)
+    assert opened.info.name.startswith("onnxruntime-")
+    assert "not tensorrt-rtx: the NVIDIA driver is too old for TensorRT for RTX" in opened.info.reason
+    assert backends.choose("auto").name == opened.info.name
+    assert backends.builder_beside("auto") == "tensorrt-rtx"
+
+
 @pytest.mark.parametrize(
     ("content", "found"), [(b"", "an empty file"), (b"\x08\x07PK", "4 bytes that begin with")]
 )
@@ -244,7 +289,7 @@ def test_an_engine_of_another_version_of_rtx_is_refused_with_both_versions(tmp_p
     assert "found:    1.2.0.54" in str(caught.value)
 
 
-def test_the_identity_changes_with_all_that_reaches_the_builder(tmp_path, backend):
+def test_the_identity_changes_with_all_that_reaches_the_builder(tmp_path, backend, monkeypatch):
     plugin = tmp_path / "plugin.so"
     plugin.write_bytes(b"one")
     plans = [
@@ -260,6 +305,9 @@ def test_the_identity_changes_with_all_that_reaches_the_builder(tmp_path, backen
     found = [str(backend.identity(each)) for each in plans]
     assert len(set(found)) == len(plans)
     plugin.write_bytes(b"two")
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorrt.metadata, "version", lambda _name: "0.0")
+        assert str(backend.identity(plans[0])) != found[0]
     assert str(backend.identity(plans[-1])) != found[-1]
     assert backend.identity(plan(tmp_path, cuda_graph=True)) == backend.identity(plans[0])
     with pytest.raises(EngineError, match="no such plugin library"):

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ MANIFEST = "manifest.json"
 
 _MAKING = ".making-"
 _ABANDONED_AFTER = 24 * 3600.0
+_SESSIONS = "sessions"
+_BEGINS = 60.0
+"""Seconds in which a session may come to hold the lock that it made the file of."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +95,15 @@ class Cache:
         """
         with self.locked(kind, key):
             there = self._folder(kind, key).is_dir()
-            if there and stale():
-                shutil.rmtree(self._folder(kind, key), ignore_errors=True)
-                there = False
-            found = self.get(kind, key)
+            anew = there and stale()
+            found = None if anew else self.get(kind, key)
             if found is not None:
                 return found
             temporary = self.temporary(kind)
             try:
                 with self._writable(only=temporary):
                     manifest = make(temporary)
-                return replace(self.commit(kind, key, temporary, manifest), repaired=there)
+                return replace(self.commit(kind, key, temporary, manifest), repaired=there and not anew)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
@@ -110,10 +112,15 @@ class Cache:
         folder = self._folder(kind, key)
         with self._writable():
             files = sorted(path for path in temporary.iterdir() if path.is_file())
-            whole = {**manifest, "files": {path.name: digests.of_files([path]) for path in files}}
+            kept = {path.name: digests.of_files([path]) for path in files}
+            whole = {**manifest, "files": {**kept, MANIFEST: digests.of_json(manifest)}}
             (temporary / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True), encoding="utf-8")
             # mkdtemp makes private folders; a cache may be shared.
             temporary.chmod(0o777 & ~_umask())
+            if folder.is_dir():  # made anew: another session may be reading the one that was there
+                aside = folder.with_name(f"{_MAKING}{uuid.uuid4().hex}")
+                folder.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
             temporary.replace(folder)
         return Entry(folder, whole, fresh=True)
 
@@ -122,11 +129,18 @@ class Cache:
         """Holds the entry's lock; other processes that want the same entry wait."""
         from filelock import FileLock
 
-        path = self._folder(kind, key).with_suffix(".lock")
-        with self._writable():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
-            lock.acquire()
+        folder = self._folder(kind, key)
+        path = folder.with_suffix(".lock")
+        try:
+            with self._writable():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(path)
+                lock.acquire()
+        except OptionError:
+            if not folder.is_dir():
+                raise
+            yield  # a cache that can only be read needs no lock
+            return
         try:
             yield
         finally:
@@ -140,16 +154,44 @@ class Cache:
             _remove_abandoned(parent)
             return Path(tempfile.mkdtemp(prefix=_MAKING, dir=parent))
 
+    def begin_session(self) -> Callable[[], None]:
+        """Says that a session works: until it ends `trim` leaves what was used since it began.
+
+        Returns:
+            What ends it.
+        """
+        from filelock import FileLock
+
+        folder = self.root / _SESSIONS
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _sessions_at_work(folder)  # removes the files of those that were killed
+            # The name tells the time: probing a lock changes that of the file.
+            path = folder / f"{int(time.time())}-{uuid.uuid4().hex}.lock"
+            lock = FileLock(path)
+            lock.acquire()
+        except OSError:  # what is needed may be there already; whatever has to be written says so
+            return lambda: None
+
+        def end() -> None:
+            lock.release()
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+        return end
+
     def trim(self, limit: int, *, unused_since: float) -> int:
         """Removes the entries that were used longest ago until the rest takes *limit* bytes or less.
 
         Args:
             limit: Bytes that may stay.
-            unused_since: Entries that were used after this time (seconds since the epoch) stay in any case.
+            unused_since: Entries that were used after this time (seconds since the epoch) stay in any case,
+                as does what was used since the first of the sessions began that are at work now.
 
         Returns:
             The number of entries removed.
         """
+        unused_since = min([unused_since, *_sessions_at_work(self.root / _SESSIONS)])
         entries = sorted(_entries(self.root))
         total = sum(size for _, size, _ in entries)
         removed = 0
@@ -191,7 +233,10 @@ def _touch(folder: Path) -> None:
 
 
 def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
-    """Time of last use, size in bytes and folder of every finished entry."""
+    """Time of last use, size in bytes and place of every entry and of every file that a backend keeps."""
+    for file in root.glob("*/*.cache"):
+        with suppress(OSError):
+            yield file.stat().st_mtime, file.stat().st_size, file
     for manifest in root.glob(f"*/*/{MANIFEST}"):
         folder = manifest.parent
         if folder.name.startswith(_MAKING):
@@ -201,14 +246,36 @@ def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
             yield manifest.stat().st_mtime, size, folder
 
 
-def _remove_unless_locked(folder: Path) -> bool:
+def _sessions_at_work(folder: Path) -> list[float]:
+    """When each session that still works began; files of sessions that ended are removed."""
+    from filelock import FileLock, Timeout
+
+    found = []
+    for path in folder.glob("*.lock"):
+        began = float(path.name.partition("-")[0])
+        if time.time() - began < _BEGINS:
+            found.append(began)
+            continue
+        try:
+            with FileLock(path, timeout=0):
+                pass  # nobody holds it; removed afterwards, since Windows removes no open file
+            path.unlink(missing_ok=True)
+        except (Timeout, OSError):
+            found.append(began)
+    return found
+
+
+def _remove_unless_locked(place: Path) -> bool:
     from filelock import FileLock, Timeout
 
     try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
+        with FileLock(place.with_suffix(".lock"), timeout=0):
+            if place.is_file():
+                place.unlink()
+                return True
             # Renamed first: nobody finds an entry without some of its files.
-            doomed = folder.with_name(f"{_MAKING}{folder.name}")
-            folder.rename(doomed)
+            doomed = place.with_name(f"{_MAKING}{uuid.uuid4().hex}")
+            place.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
     except (Timeout, OSError):
         return False
@@ -235,8 +302,11 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest if it and every file it lists are whole."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"]
-        whole = all(digests.of_files([folder / name]) == digest for name, digest in files.items())
+        files = dict(manifest["files"])
+        told = {name: value for name, value in manifest.items() if name != "files"}
+        whole = files.pop(MANIFEST) == digests.of_json(told) and all(
+            digests.of_files([folder / name]) == digest for name, digest in files.items()
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return manifest if whole else None

@@ -102,6 +102,10 @@ class InputSpec:
         return self.scale == 1.0 and not self.mean and not self.std
 
 
+MAKERS = ("trtcheck", "modelopt")
+"""Who can lower a model."""
+
+
 @dataclass(frozen=True)
 class LoweringSpec:
     """How one precision is made from the FP32 model.
@@ -120,6 +124,10 @@ class LoweringSpec:
     percentile: float = 99.99
     rest: str = "fp16"
     maker: str = "trtcheck"
+
+    def __post_init__(self) -> None:
+        given.settle(self, ("exclude",), "a list of strings", given.texts)
+        given.settle(self, ("maker",), " or ".join(MAKERS), lambda value: value if value in MAKERS else None)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ Tell = Callable[[int], None]
 
 _START = """
 import sys
+if sys.platform == "linux":  # ends with the process that asks, however that ends
+    import ctypes, signal
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 here, module = sys.argv[1:3]
 sys.path.insert(0, here)
 import trtcheck
@@ -33,6 +36,9 @@ import runpy
 runpy.run_module(module, run_name="__main__")
 """
 """Takes this very trtcheck, wherever it is, and every other library from the child's own Python."""
+
+_MARK = "trtcheck-child: "
+"""Stands before every message on the child's standard output."""
 
 _SHOWN = 20
 """Lines of a crashed child's output that its error shows."""
@@ -77,16 +83,19 @@ def call(
             )  # fmt: skip
         except OSError as error:
             raise BackendError(f"{what}: the process could not be started", found=error) from error
-        try:
-            reply = _converse(process, request, advance)
-            status = process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        with process:  # closes its pipes, whichever way this ends
+            try:
+                reply = _converse(process, request, advance)
+                status = process.wait()
+            except BaseException:
+                process.kill()
+                raise
         if reply is None:
             noise.seek(0)
-            raise BackendError(f"{what} ended without an answer", found=_ended(status, noise.read()))
+            raise BackendError(
+                f"{what} ended without an answer", found=_ended(status, noise.read()),
+                hint="pytest-trtcheck doctor tells what is installed and whether it works",
+            )  # fmt: skip
     if "error" in reply:
         kind = getattr(errors, reply["error"]["type"], TrtcheckError)
         raise kind(reply["error"]["text"])
@@ -105,15 +114,18 @@ def _converse(
             json.dump(request, stdin)
     except BrokenPipeError:
         return None  # the child died before it read its request
-    reply = None
-    with stdout:
-        for line in stdout:
-            said = json.loads(line)
-            if "advance" in said:
-                advance(said["advance"])
-            else:
-                reply = said
-    return reply
+    for line in stdout:
+        _before, mark, text = line.partition(_MARK)
+        if not mark:
+            continue  # what a library printed before `serve` took its output away
+        try:
+            said = json.loads(text)
+        except ValueError:
+            return None  # the child died while it wrote
+        if "advance" not in said:
+            return dict(said)
+        advance(said["advance"])
+    return None
 
 
 def _ended(status: int, noise: str) -> str:
@@ -136,7 +148,7 @@ def serve(answer: Callable[[dict[str, Any], Tell], Reply]) -> None:
     with _only_channel() as channel:
 
         def write(said: Mapping[str, Any]) -> None:
-            channel.write(json.dumps(said) + "\n")
+            channel.write(f"{_MARK}{json.dumps(said)}\n")
             channel.flush()
 
         try:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 
-from trtcheck.errors import TrtcheckError
+from trtcheck.errors import OptionError, TrtcheckError
 
 PROGRAM = "pytest-trtcheck"
 USAGE_ERROR = 2
 """Exit status for what cannot be used, as argparse's own."""
+INTERRUPTED = 130
+"""Exit status where a person ended it, as the shell's own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,20 +25,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; None takes those of this process.
 
     Returns:
-        The exit status: the subcommand's own, or 2 with a message on standard error.
+        The exit status: the subcommand's own, 2 with a message on standard error, or 130 where it was
+        interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] == ["export-inputs"]:
-            # It has a parser of its own, which writes its own --help.
-            from trtcheck.recordings import export
-
-            status: int = export.main(arguments[1:])
-            return status
-        return _doctor(arguments)
+        if sys.stdout is None:
+            raise OptionError("there is nowhere to write to", expected="an open standard output")
+        try:
+            return _run(arguments)
+        finally:
+            # Here, and not while Python ends, an output that takes no more can be told in words.
+            sys.stdout.flush()
     except TrtcheckError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        _tell(str(error))
         return USAGE_ERROR
+    except OSError as error:
+        _discard_output()
+        _tell(f"it cannot go on\n  found:    {error}")
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        _tell("interrupted", after="\n")  # behind the ^C of the terminal
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["export-inputs"]:
+        # It has a parser of its own, which writes its own --help.
+        from trtcheck.recordings import export
+
+        status: int = export.main(arguments[1:])
+        return status
+    return _doctor(arguments)
+
+
+def _tell(text: str, *, after: str = "") -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"{after}{PROGRAM}: {text}\n")
+
+
+def _discard_output() -> None:
+    """Leaves Python nothing to complain about when it ends and writes out what is left."""
+    with suppress(OSError, ValueError):  # no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _doctor(arguments: Sequence[str]) -> int:

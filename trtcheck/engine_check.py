@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtcheck.case import Check, EngineKind, Gates, Numerics, Outcome, Precision, Verdict, worst
 from trtcheck.errors import TrtcheckError
+from trtcheck.names import listed
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import BuiltEngine
@@ -51,7 +52,10 @@ def numerics_note(
 
 
 def build(
-    case: Case, engine: EngineSpec, built: BuiltEngine, beside: BuiltEngine | TrtcheckError | None = None
+    case: Case,
+    engine: EngineSpec,
+    built: BuiltEngine,
+    beside: BuiltEngine | TrtcheckError | str | None = None,
 ) -> Outcome:
     """Whether the engine that was built is the engine that was asked for, and no larger than allowed.
 
@@ -59,24 +63,28 @@ def build(
         case: The case.
         engine: What was asked for.
         built: The engine that runs.
-        beside: The TensorRT engine that was built although it cannot run here, or why it could not be.
+        beside: The TensorRT engine that was built although it cannot run here, what failed when it was built,
+            or the reason why nothing was.
     """
-    failures = [
-        text for text in (_not_as_asked(engine.precision, built), *_too_large(case.gates, built)) if text
-    ]
-    notes: tuple[str, ...] = ()
-    unknown = _unmeasured(case.gates, built)
+    # The limits are a TensorRT engine's, where there is one: the emulated graph is no measure of its size.
+    also = beside if beside is not None and not isinstance(beside, TrtcheckError | str) else None
+    sized = also or built
+    where = f"{sized.backend}: " if also else ""
+    too_large = [where + text for text in _too_large(case.gates, sized)]
+    failures = [text for text in (_not_as_asked(engine.precision, built), *too_large) if text]
+    unknown = _unmeasured(case.gates, sized)
     told = [_described(engine, built), *unknown]
-    measured: dict[str, Any] = {"beside": None}
+    notes = list(built.notes)
     if isinstance(beside, TrtcheckError):
-        failures.append(f"TensorRT does not take this model: {beside}")
-    elif beside is not None:
-        wrong = _not_as_asked(engine.precision, beside)
+        failures.append(f"built for TensorRT as well: {beside}")
+    if isinstance(beside, str):
+        notes.append(f"not built for TensorRT as well: {beside}")
+    if also is not None:
+        wrong = _not_as_asked(engine.precision, also)
         if wrong:
-            failures.append(f"{beside.backend}: {wrong}")
-        told.append(f"{_described(engine, beside)}, not run on this machine")
-        notes = beside.notes
-        measured["beside"] = {"backend": beside.backend, "cached": beside.cached, "facts": dict(beside.facts)}
+            failures.append(f"{also.backend}: {wrong}")
+        told.append(f"{_described(engine, also)}, not run on this machine")
+        notes += [f"{also.backend}: {note}" for note in also.notes]
     verdict = worst(
         (Verdict.FAIL if failures else Verdict.PASS, Verdict.INCONCLUSIVE if unknown else Verdict.PASS)
     )
@@ -85,11 +93,14 @@ def build(
         message="; ".join(failures or told), numerics=built.numerics,
         measured={
             "cached": built.cached, "facts": dict(built.facts), "lowered": dict(built.lowered),
-            "gates": gates_record(case.gates), **measured,
+            "gates": gates_record(case.gates),
+            "beside": None
+            if also is None
+            else {"backend": also.backend, "cached": also.cached, "facts": dict(also.facts)},
         },
         notes=(
             *numerics_note(built.numerics, built.backend, engine.precision, built.lowered.get("made_by")),
-            *built.lowered.get("notes", ()), *built.notes, *notes,
+            *built.lowered.get("notes", ()), *_exceptions(engine.precision, built), *notes,
         ),
     )  # fmt: skip
 
@@ -113,13 +124,17 @@ def _content(built: BuiltEngine) -> str:
     return f"nodes ({kinds})" if kinds else "layers"
 
 
+def _products(built: BuiltEngine) -> dict[str, str]:
+    """What each product computes in; what the model itself computes in FP64 nobody can ask for."""
+    asked = set(Precision)
+    return {node: found for node, found in built.facts.get("computes", {}).items() if found in asked}
+
+
 def _not_as_asked(precision: Precision | None, built: BuiltEngine) -> str | None:
     """A sentence if what multiplies does not compute in the precision that was asked for."""
     if precision is None:
         return None
-    # What the model itself computes in FP64 is no matter of the precisions that can be asked for.
-    asked = set(Precision)
-    computes = {node: found for node, found in built.facts.get("computes", {}).items() if found in asked}
+    computes = _products(built)
     if not computes:
         return _no_products(precision, built.facts.get("types", {}))
     others = {
@@ -130,20 +145,45 @@ def _not_as_asked(precision: Precision | None, built: BuiltEngine) -> str | None
     as_asked = sum(found == precision.value for found in computes.values())
     if as_asked and not others:
         return None
-    kinds = "Conv, ConvTranspose, MatMul and Gemm"
     if not others:
-        return (
-            f"{precision.value} was asked for, but no {kinds} of the engine computes in it: all are excluded"
-        )
+        why = "; ".join(_reasons(computes, precision, built))
+        none = f"none of {len(computes)} nodes ({_KINDS}) computes in it"
+        return f"{precision.value} was asked for, but {none}: {why}"
     named = ", ".join(f"'{node}' in {found}" for node, found in list(others.items())[:_TOLD])
     more = f" and {len(others) - _TOLD} more" if len(others) > _TOLD else ""
     return (
-        f"{precision.value} was asked for, but {len(others)} of {len(computes)} nodes ({kinds}) compute in "
+        f"{precision.value} was asked for, but {len(others)} of {len(computes)} nodes ({_KINDS}) compute in "
         f"another precision: {named}{more}"
     )
 
 
+_KINDS = "Conv, ConvTranspose, MatMul and Gemm"
 _TOLD = 5
+
+
+def _exceptions(precision: Precision | None, built: BuiltEngine) -> tuple[str, ...]:
+    """A note on the products that compute in another precision for a stated reason."""
+    if precision is None:
+        return ()
+    computes = _products(built)
+    reasons = _reasons(computes, precision, built)
+    count = sum(found != precision.value for found in computes.values())
+    if not reasons:
+        return ()
+    return (
+        f"{count} of {len(computes)} nodes ({_KINDS}) compute in another precision: {'; '.join(reasons)}",
+    )
+
+
+def _reasons(computes: Mapping[str, str], precision: Precision, built: BuiltEngine) -> list[str]:
+    """The stated reasons why products compute in another precision, each with some of their names."""
+    kept = {entry["node"]: str(entry["reason"]) for entry in built.lowered.get("kept", ())}
+    nodes: dict[str, list[str]] = {}
+    for node, found in computes.items():
+        if found != precision.value and _is_stated(node, built.lowered):
+            nodes.setdefault(kept.get(node, "excluded"), []).append(node)
+    told = [f"{listed(names, 3)} ({reason})" for reason, names in nodes.items()]
+    return told if len(told) <= _TOLD else [*told[:_TOLD], f"{len(told) - _TOLD} more reasons"]
 
 
 def _is_stated(node: str, lowered: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LOWERED = "model.onnx"
 REPAIRED = "the cached engine was damaged and was built anew"
+MADE_AGAIN = "the cached lowered model was damaged and was made anew"
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ def _lower_here(
 
     entry, _cached = workshop.made("lowered", key, make)
     manifest = {name: value for name, value in entry.manifest.items() if name != "files"}
+    if entry.repaired:
+        manifest["notes"] = [*manifest.get("notes", ()), MADE_AGAIN]
     return Lowered(entry.folder / _LOWERED, {**manifest, "digest": model.digest(entry.folder / _LOWERED)})
 
 

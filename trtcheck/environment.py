@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import sys
 from dataclasses import asdict
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,18 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def is_installed(module: str) -> bool:
+    """Whether *module* is there to be imported, without importing it.
+
+    A stand-in that tests put into ``sys.modules``, or a folder that an uninstalled package left, is none.
+    """
+    try:
+        spec = find_spec(module)
+    except ValueError:  # a module in sys.modules without a specification
+        return False
+    return spec is not None and spec.origin is not None
 
 
 def fingerprint(backend: BackendInfo) -> dict[str, Any]:
@@ -64,10 +78,18 @@ def accuracy_environment(backend: Mapping[str, Any], numerics: Numerics) -> str:
     name = str(backend["name"])
     if name == "onnxruntime-cpu":
         return f"{name}-{numerics.value}"
-    device = re.sub(r"[^a-z0-9]+", "-", str(backend["device"]).lower()).strip("-")
+    device = _as_part(str(backend["device"]))
     if name == numerics.value:  # a recording: where it was made is all that is known of it
         return f"{name}-{device}"
     return f"{name}-{str(backend['version']).partition('.')[0]}-{device}-{numerics.value}"
+
+
+def _as_part(device: str) -> str:
+    """A device's name as part of a file's, made unique by a digest where signs were left out."""
+    plain = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")[:60]
+    if re.fullmatch(r"[A-Za-z0-9]+( [A-Za-z0-9]+)*", device) and len(device) <= 60:
+        return plain
+    return f"{plain or 'device'}-{hashlib.sha256(device.encode()).hexdigest()[:8]}"
 
 
 def runtime_version() -> str | None:

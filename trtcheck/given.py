@@ -86,10 +86,14 @@ def whole(value: object) -> int | None:
         return None
 
 
+LARGEST = 2**31 - 1
+"""No size is larger: native libraries take no more."""
+
+
 def count(value: object) -> int | None:
     """The whole number *value* if it is 1 or more."""
     number = whole(value)
-    return number if number is not None and number >= 1 else None
+    return number if number is not None and 1 <= number <= LARGEST else None
 
 
 def items_of(value: object) -> tuple[Any, ...] | None:
@@ -152,9 +156,9 @@ def batches(value: object) -> tuple[int, ...] | None:
 
 
 def positive(value: object) -> float | None:
-    """The number *value* if it is above 0."""
+    """The number *value* if it is above 0, and no larger than any size."""
     number = at_least_zero(value)
-    return number or None
+    return number if number and number <= LARGEST else None
 
 
 def level(value: object) -> int | None:

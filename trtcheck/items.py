@@ -17,6 +17,7 @@ from trtcheck.suite import default_engines, read_suite
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import BuiltEngine
+    from trtcheck.session import Workbench
 
 
 class RegressionError(Exception):
@@ -175,14 +176,21 @@ def judge(runtime: Runtime, case: Case, engine: EngineSpec, check: Check) -> Out
         from trtcheck import engine_check
 
         built = runtime.workbench.built(case, engine)
-        beside: BuiltEngine | TrtcheckError | None
-        try:
-            beside = runtime.workbench.beside(case, engine)
-        except (EngineError, BackendError) as error:
-            beside = error
-        return engine_check.build(case, engine, built, beside)
+        return engine_check.build(case, engine, built, _beside(runtime.workbench, case, engine))
     evaluation = runtime.workbench.evaluation(case, engine)
     checks.require_known_classes(evaluation, case.gates)
     settings = runtime.settings
     find = None if settings.update_baselines else partial(store.find, settings.baselines, evaluation)
     return checks.CHECKS[check](evaluation, case.gates, find)
+
+
+def _beside(workbench: Workbench, case: Case, engine: EngineSpec) -> BuiltEngine | TrtcheckError | str | None:
+    """The TensorRT engine that is built besides, what speaks against the model, or why nothing was built."""
+    try:
+        workbench.open_beside()
+    except BackendError as error:
+        return " ".join(str(error).split())
+    try:
+        return workbench.beside(case, engine)
+    except (EngineError, BackendError) as error:
+        return error

@@ -21,7 +21,7 @@ __all__ = ["evaluate", "judge_evaluation", "read_suite"]
 
 def evaluate(
     case: Case,
-    engine: str | EngineSpec,
+    engine: str | Path | EngineSpec,
     *,
     backend: str = "auto",
     cache: Path | str | None = None,
@@ -31,7 +31,8 @@ def evaluate(
 
     Args:
         case: Model, data and limits.
-        engine: A precision (``"fp16"``) or the path of an ``.onnx`` file.
+        engine: A precision (``"fp16"``) or a path, as an entry of ``--trt-engine``: an ``.onnx`` file, a
+            TensorRT engine or a recording.
         backend: As ``--trt-backend``.
         cache: Folder of lowered models, engines and reference answers; None for the user's cache.
         threads: Threads for inference; None for all processors.
@@ -40,14 +41,20 @@ def evaluate(
         TrtcheckError: The case cannot be opened, or the engine not built or run.
     """
     here = Path.cwd()
-    spec = engine if isinstance(engine, EngineSpec) else parse_engines([engine], base=here, where="engine")[0]
+    if isinstance(engine, EngineSpec):
+        spec = engine
+    else:
+        [spec] = parse_engines([str(engine)], base=here, where="engine")
     settings = read_settings({"cache": cache}, {}, invoked_in=here, root=here)
     with tempfile.TemporaryDirectory(prefix="trtcheck-") as shared:
         workbench = Workbench(
             cache=cache_folder(settings), shared=Path(shared), backend=parse_backend(backend),
             threads=threads or 0, progress=LoggedProgress(),
         )  # fmt: skip
-        return workbench.evaluation(case, spec)
+        try:
+            return workbench.evaluation(case, spec)
+        finally:
+            workbench.close()
 
 
 def judge_evaluation(evaluation: Evaluation, check: Check | str, gates: Gates | None = None) -> Outcome:

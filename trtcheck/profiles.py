@@ -26,7 +26,8 @@ def ranges(
             and the case states no shapes for it.
 
     Raises:
-        CaseError: The case states shapes for an input that is not there, or that do not fit it.
+        CaseError: The case states shapes for an input that is not there, or that do not fit it; or the
+            lowered model has inputs that the data do not have.
     """
     inputs = {tensor.name: tensor.shape for tensor in model.read_signature(lowered).inputs}
     unknown = sorted(set(case.build.shapes) - set(inputs))
@@ -43,7 +44,8 @@ def ranges(
             _check(case, name, shape, stated)
             found[name] = stated
         elif shape is None or None in shape:
-            rest = shape[1:] if shape is not None and None not in shape[1:] else fed()[name][1:]
+            known = shape is not None and None not in shape[1:]
+            rest = shape[1:] if shape is not None and known else _fed_to(name, case, lowered, fed)[1:]
             found[name] = _of_batch(batch if shape is None or shape[0] is None else (shape[0],) * 3, rest)
     return found
 
@@ -58,6 +60,19 @@ def batch_limits(profile: Mapping[str, Mapping[str, Sequence[int]]]) -> tuple[in
     if not known:
         return None
     return max(shapes["min"][0] for shapes in known), min(shapes["max"][0] for shapes in known)
+
+
+def _fed_to(
+    name: str, case: Case, lowered: Path, fed: Callable[[], Mapping[str, tuple[int, ...]]]
+) -> tuple[int, ...]:
+    """The shape that the evaluation data give to input *name*."""
+    shapes = fed()
+    if name not in shapes:
+        raise CaseError(
+            f"{case.name}: the lowered model has other inputs than the model", where=lowered,
+            expected=", ".join(shapes), found=name, hint="lower the very model that the suite names as onnx",
+        )  # fmt: skip
+    return shapes[name]
 
 
 def _of_batch(batch: Batch, rest: Shape) -> ShapeRange:

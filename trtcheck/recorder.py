@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from trtcheck.case import Numerics
 from trtcheck.errors import ReportError, TrtcheckError
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ class Recorder:
         from trtcheck.environment import bare_fingerprint, versions
         from trtcheck.report.document import document
 
-        environment = evaluations[0].record["environment"] if evaluations else bare_fingerprint()
+        # A recording was made elsewhere: it speaks for this machine only where nothing ran here.
+        ran = [e for e in evaluations if e.record["numerics"] != Numerics.RECORDED] or evaluations
+        environment = ran[0].record["environment"] if ran else bare_fingerprint()
         return document(
             items=items,
             evaluations=evaluations,

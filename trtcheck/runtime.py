@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,17 +156,26 @@ class Runtime:
 
     def close(self) -> None:
         """Removes the session's results, if this process made their folder, and trims the cache."""
+        if "workbench" in self.__dict__:
+            self.workbench.close()
         if self.is_worker or "shared" not in self.__dict__:
             return
+        # Under pytest-xdist there is a folder in any case: the cache is of no concern to other tests.
+        worked = any(self.shared.iterdir())
         shutil.rmtree(self.shared, ignore_errors=True)
-        if self.settings.cache_bytes is not None:
-            from trtcheck.cache import Cache
+        if worked and self.settings.cache_bytes is not None:
+            self._trim(self.settings.cache_bytes)
 
-            removed = Cache(cache_folder(self.settings)).trim(
-                self.settings.cache_bytes, unused_since=self._started
-            )
-            if removed:
-                _log.info("trtcheck: %d cache entries that were not used lately were removed", removed)
+    def _trim(self, limit: int) -> None:
+        from trtcheck.cache import Cache
+
+        try:
+            removed = Cache(cache_folder(self.settings)).trim(limit, unused_since=self._started)
+        except (TrtcheckError, OSError) as error:  # a hook outside the run phase never raises
+            _log.warning("trtcheck: the cache could not be trimmed: %s", error)
+            return
+        if removed:
+            _log.info("trtcheck: %d cache entries that were not used lately were removed", removed)
 
 
 def _lane(engine: EngineSpec) -> str:
@@ -216,8 +224,11 @@ def _require_runtime() -> None:
     Raises:
         OptionError: It is not installed.
     """
-    if find_spec("onnxruntime") is None:
-        raise OptionError("onnxruntime is not installed", hint='pip install "pytest-trtcheck[cpu]"')
+    from trtcheck.backends import missing
+
+    error = missing("onnxruntime-cpu")
+    if error is not None:
+        raise OptionError(str(error))
 
 
 def _require_library(settings: Settings) -> None:

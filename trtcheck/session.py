@@ -16,7 +16,7 @@ from trtcheck import digests
 from trtcheck.backends import TENSORRT, builder_beside, open_backend
 from trtcheck.backends.base import Backend, BackendInfo, BuildPlan, BuiltEngine
 from trtcheck.cache import Cache
-from trtcheck.case import Case, EngineKind, EngineSpec, InputSpec, Numerics, Precision, ShapeRange
+from trtcheck.case import BuildSpec, Case, EngineKind, EngineSpec, InputSpec, Numerics, Precision, ShapeRange
 from trtcheck.errors import CaseError, EngineError, TrtcheckError
 from trtcheck.profiles import batch_limits, ranges
 from trtcheck.resolve import Resolved, case_key, identity, resolve
@@ -57,6 +57,8 @@ class Workbench:
         rebuild: bool = False, modelopt_python: str | None = None,
     ) -> None:  # fmt: skip
         self.cache = Cache(cache)
+        self.close = self.cache.begin_session()
+        """Ends the session: what it used may be trimmed from here on."""
         self._results = SharedResults(shared)
         self._backend_name = backend
         self._threads = threads
@@ -150,6 +152,16 @@ class Workbench:
         """
         return self._built("build", case, engine, lambda: self._build(case, engine))
 
+    def open_beside(self) -> None:
+        """Opens the backend whose engines are built besides those that run, where there is one.
+
+        Raises:
+            BackendError: Its library is broken.
+        """
+        name = builder_beside(self._backend_name)
+        if name is not None:
+            self._open(name)
+
     def beside(self, case: Case, engine: EngineSpec) -> BuiltEngine | None:
         """The TensorRT engine that is built besides the one that runs, if one is: see `builder_beside`.
 
@@ -159,7 +171,13 @@ class Workbench:
         name = builder_beside(self._backend_name)
         if name is None or engine.kind not in (EngineKind.PRECISION, EngineKind.LOWERED):
             return None
-        return self._built("beside", case, engine, lambda: self._build_on(self._open(name), case, engine))
+        # TensorRT for RTX builds no version-compatible engines; what it proves does not depend on that.
+        spec = replace(case.build, version_compatible=False)
+
+        def build() -> BuiltEngine:
+            return self._build_on(self._open(name), case, engine, spec)
+
+        return self._built("beside", case, engine, build)
 
     def _built(
         self, kind: str, case: Case, engine: EngineSpec, build: Callable[[], BuiltEngine]
@@ -190,13 +208,13 @@ class Workbench:
         if engine.kind is EngineKind.ENGINE:
             backend = self._tensorrt_for(engine)
             return prebuilt.read_engine(engine, case, self.resolve(case).signature, backend)
-        return self._build_on(self._open(self._backend_name), case, engine)
+        return self._build_on(self._open(self._backend_name), case, engine, case.build)
 
-    def _build_on(self, backend: Backend, case: Case, engine: EngineSpec) -> BuiltEngine:
+    def _build_on(self, backend: Backend, case: Case, engine: EngineSpec, spec: BuildSpec) -> BuiltEngine:
         from trtcheck.engines import build
 
         lowered = self._lower(case, engine)
-        plan = self._plan(case, engine, lowered.path, backend.info.name)
+        plan = replace(self._plan(case, engine, lowered.path, backend.info.name), spec=spec)
         with self._progress.task(f"building {case.name}[{engine.name}] for {backend.info.name}") as advance:
             return build(lowered, plan, backend, self._workshop(), advance)
 

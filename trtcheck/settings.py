@@ -63,8 +63,14 @@ def read_settings(
         root: Folder against which paths in the ini file are resolved.
 
     Raises:
-        OptionError: An engine or backend is unknown or not part of this version.
+        OptionError: An engine or backend is unknown or not part of this version, or options contradict each
+            other.
     """
+    if options.get("build_only") and options.get("update_baselines"):
+        raise OptionError(
+            "--trt-build-only runs no engine, so that --trt-update-baselines has nothing to approve",
+            hint="leave one of them out",
+        )
 
     def folder(name: str, default: Path | None) -> Path | None:
         if options.get(name):
@@ -82,7 +88,7 @@ def read_settings(
         raise OptionError("the folders of baselines and report cannot be empty")
     for name, path in (("report", report), ("baselines", baselines)):
         # A default folder is no wish: a project that merely has the plugin may have such a file.
-        if (options.get(name) or ini.get(name)) and path.exists() and not path.is_dir():
+        if (options.get(name) or ini.get(name)) and kind_of(path) == "file":
             raise OptionError(
                 f"--trt-{name} needs a folder", where=path, expected="a folder, or nothing yet",
                 found="a file",
@@ -98,8 +104,23 @@ def read_settings(
         cache_bytes=parse_size(options.get("cache_size") or ini.get("cache_size") or CACHE_SIZE),
         build_only=bool(options.get("build_only")),
         rebuild=bool(options.get("rebuild")),
-        modelopt_python=options.get("modelopt_python") or ini.get("modelopt_python") or None,
+        modelopt_python=_program("modelopt_python", options, ini, invoked_in, root),
     )
+
+
+def _program(
+    name: str, options: Mapping[str, Any], ini: Mapping[str, str], invoked_in: Path, root: Path
+) -> str | None:
+    """The program that *options* or *ini* name: a path like that of any option, or a name for the PATH."""
+    shown = name.replace("_", "-")
+    for given, base, where in (
+        (options.get(name), invoked_in, f"--trt-{shown}"), (ini.get(name), root, f"ini key trt_{name}"),
+    ):  # fmt: skip
+        if given:
+            path = at_home(given, where)
+            # Absolute and no more: a virtual environment's Python is a link that must not be followed.
+            return str((base / path).absolute()) if len(path.parts) > 1 else given
+    return None
 
 
 def at_home(path: str | Path, name: str) -> Path:
@@ -146,7 +167,7 @@ def parse_size(text: str) -> int | None:
     plain = text.strip().upper()
     if plain == "NONE":
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]B)", plain)
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([KMGT]B)", plain)
     if found is None:
         raise OptionError(
             "--trt-cache-size is no size", expected="a number with KB, MB, GB or TB, or none", found=text,
@@ -195,9 +216,10 @@ def _engine(text: str, base: Path, where: str) -> EngineSpec:
             expected=f"{', '.join(known)}, or the path of {_FILES}", found=f"'{text}'",
             hint="pytest --trt-engine=fp32,fp16,int8",
         )  # fmt: skip
-    if not absolute.exists():
+    kind = kind_of(absolute)
+    if kind is None:
         raise OptionError(f"{where}: no such file", where=absolute, hint="build it first, or check the path")
-    if absolute.is_dir() and not recorded:
+    if kind == "folder" and not recorded:
         raise OptionError(
             f"{where}: the folder holds no recorded outputs", where=absolute,
             expected=f"files that end in {' or '.join(RECORDING_SUFFIXES)}",
@@ -216,8 +238,21 @@ def _engine(text: str, base: Path, where: str) -> EngineSpec:
     return EngineSpec(name, None, absolute)
 
 
+def kind_of(path: Path) -> str | None:
+    """``"folder"`` or ``"file"``; None where there is nothing, or nothing that this process may look at."""
+    try:
+        if path.is_dir():
+            return "folder"
+        return "file" if path.exists() else None
+    except OSError:  # a folder above may not be searched, or the name is too long
+        return None
+
+
 def _holds_recording(path: Path) -> bool:
-    return path.is_dir() and any(file.suffix.lower() in RECORDING_SUFFIXES for file in path.iterdir())
+    try:
+        return any(file.suffix.lower() in RECORDING_SUFFIXES for file in path.iterdir())
+    except OSError:  # no folder, or one that cannot be read
+        return False
 
 
 _FILES = (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trtcheck.case import (
+    MAKERS,
     BuildSpec,
     Case,
     Check,
@@ -23,8 +24,8 @@ from trtcheck.case import (
     ShapeRange,
 )
 from trtcheck.errors import OptionError, SuiteError
-from trtcheck.given import AT_LEAST_ZERO, RATE, SHARE, ascends, at_least_zero, rate, real, share
-from trtcheck.settings import at_home, parse_engines
+from trtcheck.given import AT_LEAST_ZERO, LARGEST, RATE, SHARE, ascends, at_least_zero, rate, real, share
+from trtcheck.settings import at_home, kind_of, parse_engines
 
 if TYPE_CHECKING:
     from trtcheck.case import EngineSpec
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Number = TypeVar("Number", float, float | None)
-MAKERS = ("trtcheck", "modelopt")
 METHODS = ("entropy", "minmax", "percentile")
 RESTS = ("fp16", "fp32")
 _NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
@@ -150,7 +150,7 @@ class _Table:
             path = self.path.parent / at_home(text, self.at(name))
         except OptionError as error:
             raise SuiteError(str(error), where=self.path) from error
-        if not path.exists():
+        if kind_of(path) is None:
             raise SuiteError(
                 f"{self.at(name)} names a file that is not there", where=self.path, expected=path,
                 found="no such file or folder", hint="paths are relative to the suite file",
@@ -175,7 +175,7 @@ def _number(value: object) -> bool:
 
 
 def _whole(value: object, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
 
 
 def _texts(value: object) -> tuple[str, ...] | None:
@@ -389,8 +389,8 @@ def _build(table: _Table) -> BuildSpec:
         batch=batch,
         shapes=shapes,
         workspace_mb=own.get(
-            "workspace_mb", default.workspace_mb, "a number above 0",
-            lambda v: float(v) if _number(v) and v > 0 else None,
+            "workspace_mb", default.workspace_mb, "a number above 0, in MiB",
+            lambda v: float(v) if _number(v) and 0 < v <= LARGEST else None,
         ),
         optimization_level=own.get(
             "optimization_level", default.optimization_level, "a whole number from 0 to 5",
@@ -431,7 +431,10 @@ def _profile(
         )
         found = [shape for shape in read if shape is not None]
         if len(found) < len(ends) or not ascends(*found):
-            raise table.wrong("profile", f"{_PROFILE}; min <= opt <= max in every dimension")
+            raise SuiteError(
+                f"{table.at('profile')}.{name} has a wrong value", where=table.path,
+                expected=f"{_PROFILE}; min <= opt <= max in every dimension", found=own,
+            )  # fmt: skip
         shapes[name] = ShapeRange(*found)
     return None, shapes
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtcheck.environment import is_installed
 from trtcheck.errors import BackendError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def missing(name: str) -> BackendError | None:
     if name not in _LIBRARIES:
         return None
     library, module, extra = _LIBRARIES[name]
-    there = find_spec(module) is not None
+    there = is_installed(module)
     if name == "onnxruntime-cuda" and there:
         there = _has_cuda_provider()
     if there:
@@ -102,14 +103,13 @@ def unusable(name: str) -> str | None:
         return str(absent).splitlines()[0]
     if name not in _ON_GPU:
         return None
+    if name in TENSORRT:
+        from trtcheck.backends.tensorrt import why_not_run
+
+        return why_not_run(name)
     from trtcheck.gpu import why_no_gpu
 
-    reason = why_no_gpu()
-    if reason is None and name == "tensorrt-rtx":
-        from trtcheck.backends.tensorrt import unsupported_by_rtx
-
-        reason = unsupported_by_rtx()
-    return reason
+    return why_no_gpu()
 
 
 def open_backend(name: str, *, threads: int, cache: Path) -> Backend:

@@ -62,6 +62,7 @@ class Device(Closing):
         held = self._driver.cuDevicePrimaryCtxRetain(self._device)
         self._context: Any = checked(f"take the context of GPU {index}", held)
         self._open: dict[int, _Resource] = {}
+        self._failed = False
         self.activate()
 
     def activate(self) -> None:
@@ -79,7 +80,11 @@ class Device(Closing):
             *arguments: Its arguments.
         """
         self.activate()
-        return checked(attempt, getattr(self._driver, function)(*arguments))
+        try:
+            return checked(attempt, getattr(self._driver, function)(*arguments))
+        except BackendError:
+            self._failed = True
+            raise
 
     def stream(self) -> Stream:
         """A new stream that waits for no other."""
@@ -144,10 +149,14 @@ class Device(Closing):
         self._open.pop(id(resource), None)
 
     def close(self) -> None:
-        """Closes whatever the device made, the youngest first, and gives the context back."""
+        """Closes whatever the device made, the youngest first, and gives the context back.
+
+        After a failure that was told, nothing that fails here is: CUDA repeats what broke its context.
+        """
         if self._context is None:
             return
-        with contextlib.ExitStack() as stack:  # goes on where one of them fails
+        told = contextlib.suppress(BackendError) if self._failed else contextlib.nullcontext()
+        with told, contextlib.ExitStack() as stack:  # goes on where one of them fails
             stack.callback(self._release)
             for resource in self._open.values():
                 stack.callback(resource.close)

@@ -34,7 +34,7 @@ from trtcheck.backends.onnxruntime_cuda_session import (
 from trtcheck.backends.products import facts
 from trtcheck.case import Numerics, Precision
 from trtcheck.errors import BackendError, EngineError
-from trtcheck.gpu import find_gpu, require_cuda, why_no_gpu
+from trtcheck.gpu import find_gpu, require_cuda
 
 if TYPE_CHECKING:
     from trtcheck.progress import Advance
@@ -44,18 +44,6 @@ _BUILD = 1
 
 _INT8_NOTE = "INT8 computed in floating point by ONNX Runtime CUDA: accuracy counts, latency does not"
 _INSTALL = 'pip install "pytest-trtcheck[gpu]"'
-
-
-def why_not() -> str | None:
-    """Why ONNX Runtime cannot run engines on a GPU here, in one line; None where nothing speaks against it.
-
-    No session is opened: libraries that cannot be loaded are found out by `OnnxRuntimeCuda`.
-    """
-    try:
-        _required()
-    except BackendError as error:
-        return str(error).splitlines()[0]
-    return why_no_gpu()
 
 
 def _required() -> Any:

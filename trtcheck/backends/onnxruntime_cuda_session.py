@@ -6,6 +6,7 @@ import ctypes
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -232,8 +233,12 @@ class OrtCudaSession(Closing):
 
     def close(self) -> None:
         """Frees the session and its memory; a second time does nothing."""
+        if self._session is None:
+            return
+        with suppress(BackendError):  # work that failed is told where it failed
+            self.stream.synchronize()
         for bound in self._bound.values():
-            bound.close()
+            bound.let_go()
         self._bound.clear()
         self._session = None  # before the stream that it works on
         self._device.close()
@@ -313,7 +318,11 @@ class _Bound:
         element = int(helper.np_dtype_to_tensor_dtype(buffer.dtype))
         bind(name, *place, element, list(buffer.shape), address)
 
+    def let_go(self) -> None:
+        """Lets go of the session; the buffers are the device's to free."""
+        self._io = self._session = None
+
     def close(self) -> None:
         """Frees the buffers."""
-        self._io = self._session = None
+        self.let_go()
         self._binding.close()

@@ -6,11 +6,11 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from trtcheck import child, digests
+from trtcheck import backends, child, digests
 from trtcheck.backends.base import BackendInfo
 from trtcheck.backends.trt_flavour import FLAVOURS, flavour_of, require_readable
 from trtcheck.backends.trt_runtime import require_plugin
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trtcheck.model import Signature
     from trtcheck.progress import Advance
 
-__all__ = ["EngineFacts", "TensorRt", "flavour_of", "unsupported_by_rtx"]
+__all__ = ["EngineFacts", "TensorRt", "flavour_of", "unsupported_by_rtx", "why_not_run"]
 
 BUILD_VERSION = 1
 """Counts changes of how engines are built, so that older ones in the cache are not taken."""
@@ -73,6 +73,23 @@ def unsupported_by_rtx(index: int = 0) -> str | None:
     )
 
 
+def why_not_run(name: str) -> str | None:
+    """Why engines of the flavour called *name* cannot run on this machine, or None where they can.
+
+    The library is not loaded.
+    """
+    flavour = FLAVOURS[name]
+    reason = why_no_gpu()
+    if reason is None and flavour.is_rtx:
+        reason = unsupported_by_rtx()
+    if reason is None and (cuda := flavour.cuda) is not None:
+        try:
+            require_cuda(find_gpu(), cuda, flavour.label)
+        except BackendError as error:
+            reason = " ".join(str(error).split())
+    return reason
+
+
 @final
 class TensorRt:
     """TensorRT or TensorRT for RTX; a `trtcheck.backends.base.Backend`.
@@ -88,17 +105,17 @@ class TensorRt:
 
     def __init__(self, flavour: str, *, cache: Path, reason: str = "asked for by name") -> None:
         self._flavour = FLAVOURS[flavour]
-        if find_spec(self._flavour.module) is None:
-            raise BackendError(f"{self._flavour.label} is not installed", hint=self._flavour.install)
+        absent = backends.missing(flavour)
+        if absent is not None:
+            raise absent
         self._cache = cache
         found = self._ask("probe", what=f"loading {self._flavour.label}")
-        self._cuda: str | None = found["cuda"]
         self._builds: bool = found["builds"]
-        absent = why_no_gpu()
-        gpu = find_gpu() if absent is None else None
+        no_gpu = why_no_gpu()
+        gpu = find_gpu() if no_gpu is None else None
         self._info = BackendInfo(
             name=flavour, version=found["version"], reason=reason,
-            device=f"no GPU: {absent}" if gpu is None else gpu.name,
+            device=f"no GPU: {no_gpu}" if gpu is None else gpu.name,
             driver=None if gpu is None else gpu.driver,
         )  # fmt: skip
 
@@ -115,15 +132,7 @@ class TensorRt:
     @cached_property
     def cannot_run(self) -> str | None:
         """Why engines cannot run on this machine, in a sentence; None where they can."""
-        reason = why_no_gpu()
-        if reason is None and self._flavour.is_rtx:
-            reason = unsupported_by_rtx()
-        if reason is None and self._cuda is not None:
-            try:
-                require_cuda(find_gpu(), self._cuda, self._flavour.label)
-            except BackendError as error:
-                reason = " ".join(str(error).split())
-        return reason
+        return why_not_run(self._flavour.name)
 
     def identity(self, plan: BuildPlan) -> Mapping[str, Any]:
         """What an engine of *plan* depends on besides the lowered model; JSON-ready.
@@ -138,6 +147,7 @@ class TensorRt:
             "flavour": self._flavour.name,
             "version": self._info.version,
             "build_version": BUILD_VERSION,
+            "polygraphy": metadata.version("polygraphy"),  # whose defaults are the builder's settings
             "tf32": plan.tf32,
             "shapes": _profile(plan),
             "workspace_mb": spec.workspace_mb,

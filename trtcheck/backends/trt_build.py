@@ -37,7 +37,7 @@ def build(flavour: Flavour, request: Mapping[str, Any], tell: Callable[[int], No
 
     Raises:
         BackendError: The library cannot be loaded.
-        EngineError: It does not take the model.
+        EngineError: It does not take the model, or the file cannot be written.
     """
     library = library_of(flavour)
     log = _captured_log()
@@ -55,7 +55,14 @@ def build(flavour: Flavour, request: Mapping[str, Any], tell: Callable[[int], No
     except _failures() as error:
         raise _refused(flavour, lowered, log or [str(error)]) from error
     del parser  # it holds the model's weights until the engine is built
-    Path(request["target"]).write_bytes(serialized)
+    target = Path(request["target"])
+    try:
+        target.write_bytes(serialized)
+    except OSError as error:
+        raise EngineError(
+            "the engine cannot be written", where=target, found=error,
+            hint="name a folder with enough room: pytest --trt-cache=DIR",
+        ) from error  # fmt: skip
     return {**content, "engine_bytes": len(serialized), "seconds": round(time.monotonic() - started, 3)}
 
 

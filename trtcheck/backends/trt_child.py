@@ -5,8 +5,6 @@ A native library that crashes here ends this process, not the tests'.
 
 from __future__ import annotations
 
-import re
-from importlib import metadata
 from typing import Any
 
 from trtcheck.backends.trt_flavour import FLAVOURS, Flavour
@@ -38,18 +36,8 @@ def _probe(flavour: Flavour) -> Reply:
     library = library_of(flavour)
     return {
         "version": str(library.__version__),
-        "cuda": _cuda(flavour),
         "builds": hasattr(library, "Builder"),
     }
-
-
-def _cuda(flavour: Flavour) -> str | None:
-    """The CUDA that the installed package was made with, by its name; None where it does not tell."""
-    for name in metadata.packages_distributions().get(flavour.module, ()):
-        found = re.search(r"[-_]cu(\d+)$", name)
-        if found:
-            return f"{found.group(1)}.0"
-    return None
 
 
 if __name__ == "__main__":

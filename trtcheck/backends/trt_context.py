@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,14 +68,18 @@ def _rtx_config(opened: Opened, file: Path, *, cuda_graph: bool) -> tuple[Any, C
     kernels = library.DynamicShapesKernelSpecializationStrategy
     config.dynamic_shapes_kernel_specialization_strategy = kernels.EAGER
     cache = config.create_runtime_cache()
-    if file.is_file():
+    with suppress(OSError):  # there is none yet, or it is another user's
         cache.deserialize(file.read_bytes())  # what does not fit this machine is left out by itself
     config.set_runtime_cache(cache)
 
     def save() -> None:
+        compiled = cache.serialize()
+        if compiled is None:  # after a failure there may be nothing to keep
+            return
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", delete=False) as written:
-            written.write(bytes(cache.serialize()))
-        Path(written.name).replace(file)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=file.parent) as folder:
+            written = Path(folder) / file.name
+            written.write_bytes(bytes(compiled))
+            written.replace(file)
 
     return config, save

@@ -28,6 +28,11 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 _KEPT = 4
 """Sets of shapes that stay bound: the batch size, the last batch's, and whatever the data bring."""
 
+_INSTEAD_OF_SHAPES = {
+    "input": "export the model with fixed sizes",
+    "output": "mark it with mark_output instead of mark_output_for_shapes",
+}
+
 
 def signature_of(described: Mapping[str, Any], path: Path) -> Signature:
     """Inputs and outputs of a described engine.
@@ -37,15 +42,15 @@ def signature_of(described: Mapping[str, Any], path: Path) -> Signature:
         path: The engine's file, for messages.
 
     Raises:
-        EngineError: An input or output is of a type or layout that numpy does not have, or an input holds a
-            shape.
+        EngineError: An input or output is of a type or layout that numpy does not have, or holds a shape.
     """
-    shapes = [tensor["name"] for tensor in described["inputs"] if tensor["shape_tensor"]]
-    if shapes:
-        raise EngineError(
-            f"input '{shapes[0]}' is a shape, not data", where=path,
-            expected="inputs that hold one sample a row", hint="export the model with fixed sizes",
-        )  # fmt: skip
+    for role, hint in _INSTEAD_OF_SHAPES.items():
+        for tensor in described[f"{role}s"]:
+            if tensor["shape_tensor"]:  # it lies on the host: an address on the GPU would end the process
+                raise EngineError(
+                    f"{role} '{tensor['name']}' is a shape, not data", where=path,
+                    expected=f"{role}s that hold one sample a row", hint=hint,
+                )  # fmt: skip
     for tensor in (*described["inputs"], *described["outputs"]):
         if tensor["format"] != LINEAR:
             raise EngineError(
@@ -193,7 +198,7 @@ class TrtEngine:
                 self._bound.pop(next(iter(self._bound))).close()
             inputs, outputs = self._layout(self._signature.inputs), self._layout(self._signature.outputs)
             self._bound[shapes] = Binding(self._device, inputs, outputs)
-        self._set_addresses(self._bound[shapes])
+        self._set_addresses(self._bound[shapes], log)
         if self._graphs:
             self._graph = self._record(self._bound[shapes], log)
         self._active = shapes
@@ -244,9 +249,10 @@ class TrtEngine:
             found[tensor.name] = (shape, tensor.dtype)
         return found
 
-    def _set_addresses(self, binding: Binding) -> None:
+    def _set_addresses(self, binding: Binding, log: list[str]) -> None:
         for name, buffer in (*binding.inputs.items(), *binding.outputs.items()):
-            self._context.set_tensor_address(name, buffer.address)
+            if not self._context.set_tensor_address(name, buffer.address):
+                raise self._failed([*log, f"'{name}' does not take its address"])
 
     def _record(self, binding: Binding, log: list[str]) -> Graph:
         # The first execution allocates and compiles, which must not be recorded.
@@ -255,7 +261,13 @@ class TrtEngine:
             buffer.upload(self._stream)
         self._execute(log)
         self._stream.synchronize()
-        return self._stream.capture(lambda: self._execute(log))
+        try:
+            return self._stream.capture(lambda: self._execute(log))
+        except (BackendError, EngineError) as error:
+            raise EngineError(
+                "the engine's work cannot be replayed as a CUDA graph", where=self.path,
+                found=" ".join(str(error).split()), hint="cuda_graph = false in [models.x.tensorrt]",
+            ) from error  # fmt: skip
 
     def _execute(self, log: list[str]) -> None:
         if not self._context.execute_async_v3(self._stream.handle):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import final
 
@@ -51,6 +52,15 @@ class Flavour:
         """What makes Polygraphy take this library and no other; it reads this once a process."""
         return {"POLYGRAPHY_USE_TENSORRT_RTX": "1" if self.is_rtx else "0"}
 
+    @property
+    def cuda(self) -> str | None:
+        """The CUDA that the installed package was made with, by its name; None where it does not tell."""
+        for name in metadata.packages_distributions().get(self.module, ()):
+            found = re.search(r"[-_]cu(\d+)$", name)
+            if found:
+                return f"{found.group(1)}.0"
+        return None
+
     def require_version(self, version: str) -> None:
         """Refuses a version that trtcheck does not drive.
 
@@ -70,7 +80,7 @@ TENSORRT = Flavour(
     (b"ftrt", b"ptrt"), is_rtx=False,
 )  # fmt: skip
 RTX = Flavour(
-    "tensorrt-rtx", "TensorRT for RTX", "tensorrt_rtx", "tensorrt-rtx", "1.0 or newer", (1, 0), 2,
+    "tensorrt-rtx", "TensorRT for RTX", "tensorrt_rtx", "tensorrt-rtx", "1.7 or newer", (1, 7), 2,
     (b"vtrt",), is_rtx=True,
 )  # fmt: skip
 FLAVOURS = {flavour.name: flavour for flavour in (TENSORRT, RTX)}

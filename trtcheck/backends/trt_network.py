@@ -106,7 +106,10 @@ class _Origins:
         found = _METADATA.search(layer.metadata or "")
         if found is None:
             return self._known.get(layer.name)
-        return self._known.get(found.group(1), _Origin(found.group(1)))
+        name = found.group(1)
+        # Inside of an If the parser appends the branch: "NAME | GRAPH (then_branch) | IF (If)".
+        known = self._known.get(name) or self._known.get(name.partition(" | ")[0])
+        return known or _Origin(name)
 
 
 def _by_node(products: Iterable[tuple[_Origin, str]]) -> dict[str, str]:

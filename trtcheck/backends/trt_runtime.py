@@ -47,10 +47,10 @@ def library_of(flavour: Flavour) -> Any:
     """
     try:
         library = importlib.import_module(flavour.module)
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # whatever a broken or foreign package comes to
         raise BackendError(
             f"{flavour.label} is installed, but cannot be loaded", found=f"{type(error).__name__}: {error}",
-            hint=f"pip install --force-reinstall, or: {flavour.install}",
+            hint=flavour.install.replace("install", "install --force-reinstall", 1),
         ) from error  # fmt: skip
     missing = [name for name in _NEEDED if not hasattr(library, name)]
     if missing:

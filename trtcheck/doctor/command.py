@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _say(backend: str) -> None:
     """Shows a person who waits what is being done."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr.write(f"testing {backend} …\n")
         sys.stderr.flush()
 

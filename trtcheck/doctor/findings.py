@@ -76,5 +76,6 @@ class Finding:
 
 
 def in_one_line(error: BaseException) -> str:
-    """The text of *error*, whose lines become sentences."""
-    return "; ".join(" ".join(line.split()) for line in str(error).splitlines() if line.strip())
+    """The text of *error*, whose lines become sentences; without the advice to ask the doctor."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines if not line.startswith("try: pytest-trtcheck doctor"))

@@ -59,19 +59,33 @@ def _providers() -> dict[str, Any]:
 
 def describe_cache(folder: str | None) -> dict[str, Any]:
     """The cache *folder*, or the user's: where it is, its size, whether it can be written; JSON-ready."""
-    here = Path.cwd()
     try:
+        here = Path.cwd()
         path = cache_folder(read_settings({"cache": folder}, {}, invoked_in=here, root=here))
     except OptionError as error:
         return {"folder": None, "bytes": 0, "fault": in_one_line(error)}
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    except OSError as error:
+        return {"folder": None, "bytes": 0, "fault": f"there is no working directory any more: {error}"}
+    return {"folder": str(path), "bytes": sum(_sizes(path)), "fault": _fault(path)}
+
+
+def _fault(folder: Path) -> str | None:
+    """Why the cache *folder* cannot be written, or None where it can, if it has to be made first."""
+    hint = "pytest --trt-cache=DIR names another folder"
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long, a folder that must not be entered
+        return f"{error.strerror}: {folder} cannot be written: {hint}"
+    # Not Path.exists, which raises for a folder that must not be entered.
+    existing = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))  # noqa: PTH110
     writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    fault = None if writable else f"{existing} cannot be written: pytest --trt-cache=DIR names another folder"
-    return {"folder": str(path), "bytes": sum(_sizes(path)), "fault": fault}
+    return None if writable else f"{existing} cannot be written: {hint}"
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # another process removed it
-            if path.is_file():
-                yield path.stat().st_size
+    for parent, _, names in os.walk(folder):  # passes over what it must not enter
+        for name in names:
+            with suppress(OSError):  # another process removed it
+                yield Path(parent, name).stat().st_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from importlib import metadata
+from importlib.util import find_spec
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -61,6 +62,14 @@ def conflicts(distributions: Distributions) -> list[str]:
     for module in _SHARED_MODULES:
         found += _overwritten(distributions, module)
     return [*found, *_incomplete(distributions), *_unsupported(distributions)]
+
+
+def hollow(module: str) -> str | None:
+    """What to do about a *module* that is a folder without a package, which uninstalling may leave."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is not None:
+        return None
+    return f"{module} is a folder without a package: pip install --force-reinstall {module}"
 
 
 def _foreign(distributions: Distributions) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trtcheck.child import Tell, serve
+from trtcheck.doctor.packages import hollow
 from trtcheck.errors import BackendError
 
 
@@ -12,8 +13,11 @@ def answer(_request: dict[str, Any], _tell: Tell) -> dict[str, Any]:
     """The execution ``providers`` that the installed ONNX Runtime was built with, in its order of preference.
 
     Raises:
-        BackendError: It cannot be imported.
+        BackendError: It cannot be imported, or is an empty folder.
     """
+    leftover = hollow("onnxruntime")
+    if leftover is not None:
+        raise BackendError(leftover)
     try:
         import onnxruntime
     except ImportError as error:

@@ -20,7 +20,9 @@ from trtcheck.case import BuildSpec, LoweringSpec, Numerics, Precision, ShapeRan
 from trtcheck.child import Tell, serve
 from trtcheck.doctor import net
 from trtcheck.doctor.findings import Finding, Status, in_one_line
+from trtcheck.doctor.packages import hollow
 from trtcheck.errors import BackendError, EngineError, TrtcheckError
+from trtcheck.gpu import why_no_gpu
 from trtcheck.precision import lower
 
 if TYPE_CHECKING:
@@ -55,23 +57,22 @@ def answer(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 def _examine(name: str, precisions: Sequence[Precision], folder: Path) -> list[Finding]:
+    if name.startswith("onnxruntime") and (leftover := hollow("onnxruntime")) is not None:
+        return [Finding(name, None, Status.FAILED, leftover)]
     try:
         backend = backends.open_backend(name, threads=_THREADS, cache=folder)
     except BackendError as error:
-        status = Status.FAILED if _should_open(name) else Status.REFUSED
+        # What is installed has to load; it may then miss a GPU.
+        status = Status.REFUSED if _needs_gpu(error, name, why_no_gpu()) else Status.FAILED
         return [Finding(name, None, status, in_one_line(error))]
     found = [examine(backend, name, precision, folder) for precision in precisions]
     # Where the test keeps its files tells a reader nothing.
     return [replace(finding, reason=finding.reason.replace(f"{folder}{os.sep}", "")) for finding in found]
 
 
-def _should_open(name: str) -> bool:
-    """Whether nothing about this machine speaks against opening the installed backend *name*."""
-    if name in _BUILD_WITHOUT_GPU:
-        return True
-    from trtcheck.gpu import why_no_gpu
-
-    return why_no_gpu() is None
+def _needs_gpu(error: TrtcheckError, name: str, lack: str | None) -> bool:
+    """Whether *error* tells of the *lack* of a GPU that backend *name* needs, not of a broken library."""
+    return name not in _BUILD_WITHOUT_GPU and lack is not None and lack in str(error)
 
 
 def examine(backend: Backend, name: str, precision: Precision, folder: Path) -> Finding:
@@ -115,7 +116,7 @@ def _is_refusal(error: TrtcheckError, name: str, precision: Precision, why_not: 
     """Whether *error* of a build is no fault of a backend that works."""
     if isinstance(error, EngineError):
         return precision in _MAY_REFUSE.get(name, ())
-    return isinstance(error, BackendError) and why_not is not None and name not in _BUILD_WITHOUT_GPU
+    return _needs_gpu(error, name, why_not)
 
 
 def _lowered(small: net.Net, folder: Path) -> BuildPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -59,12 +60,15 @@ def _ask_alone(name: str, precision: Precision) -> list[Finding]:
 
 def _ask(name: str, precisions: Sequence[Precision]) -> list[Finding]:
     request = {"backend": name, "precisions": [precision.value for precision in precisions]}
-    reply = child.call(_CHILD, request, what=f"the self-test of {name}")
+    # The test's files are removed here, however its process ends.
+    with tempfile.TemporaryDirectory(prefix="trtcheck-doctor-", ignore_cleanup_errors=True) as folder:
+        reply = child.call(_CHILD, request, what=f"the self-test of {name}", environment={"TMPDIR": folder})
     return [Finding.from_record(record) for record in reply["findings"]]
 
 
 def _how_it_ended(error: TrtcheckError) -> str:
     """How a child process ended, and the last thing that it said."""
-    how, _, said = str(error).partition("found:")[2].partition("; it said:")
+    found = str(error).partition("found:")[2].partition("\n  try:")[0]
+    how, _, said = found.partition("; it said:")
     last = said.strip().splitlines()[-1:] if said else []
     return ": ".join(text.strip() for text in (how, *last) if text.strip()) or in_one_line(error)

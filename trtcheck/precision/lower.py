@@ -207,15 +207,6 @@ def _remarks(work: _Work) -> list[str]:
             "constants beyond the narrow type's range were moved to its nearest end, "
             f"where other converters make them 0 or infinite: {names}"
         )
-    types = {node.name: node.op_type for node in work.model.graph.node}
-    left = [name for name in work.kept if types.get(name) in QUANTIZED_OPS and name not in work.quantized]
-    if work.quantized and left:
-        total = len(work.quantized) + len(left)
-        reasons = ", ".join(sorted({work.kept[name] for name in left})[:_TOLD])
-        ops = ", ".join(QUANTIZED_OPS)
-        remarks.append(
-            f"INT8 computes {len(work.quantized)} of {total} nodes ({ops}); not the others: {reasons}"
-        )
     return remarks
 
 

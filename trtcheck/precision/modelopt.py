@@ -18,10 +18,10 @@ from onnx import ModelProto, TensorProto
 from trtcheck import child
 from trtcheck import model as models
 from trtcheck.case import LoweringSpec, Precision
-from trtcheck.errors import LoweringError
+from trtcheck.errors import BackendError, LoweringError
 from trtcheck.precision import calibrate, graph, reading
 from trtcheck.precision.lower import LOWERING_VERSION
-from trtcheck.precision.modelopt_child import INSTALL, installed
+from trtcheck.precision.modelopt_child import INSTALL, INSTEAD, installed
 from trtcheck.precision.modelopt_result import Result, Source
 from trtcheck.precision.placement import place
 from trtcheck.precision.storage import save
@@ -41,12 +41,10 @@ def versions(python: str | None = None) -> dict[str, str]:
         python: The Python that has ModelOpt; None for this one.
 
     Raises:
-        LoweringError: ModelOpt or PyTorch is not installed there.
+        LoweringError: ModelOpt, PyTorch or what trtcheck needs is not installed there.
         BackendError: That Python cannot be run.
     """
-    found = installed() if python is None else child.call(
-        _CHILD, {"work": "versions"}, what=f"asking {python} for ModelOpt", python=python
-    )  # fmt: skip
+    found = installed() if python is None else _installed_in(python)
     if missing := [name for name in ("modelopt", "torch") if name not in found]:
         raise LoweringError(
             "ModelOpt is not installed",
@@ -56,6 +54,23 @@ def versions(python: str | None = None) -> dict[str, str]:
             hint=INSTALL,
         )
     return found
+
+
+def _installed_in(python: str) -> dict[str, str]:
+    try:
+        return child.call(_CHILD, {"work": "versions"}, what=f"asking {python} for ModelOpt", python=python)
+    except BackendError as error:
+        lacks = re.search(r"No module named '(\w+)", str(error))
+        if lacks:
+            raise LoweringError(
+                f"ModelOpt's Python has no {lacks[1]}", where=python, expected="nvidia-modelopt[onnx]",
+                hint=f'{python} -m pip install "nvidia-modelopt[onnx]"',
+            ) from error  # fmt: skip
+        raise BackendError(
+            "ModelOpt's Python cannot be used", where=python, expected="a Python, 3.11 or later",
+            found=str(error).partition("\n  try:")[0].splitlines()[-1].strip().removeprefix("found:").strip(),
+            hint="--trt-modelopt-python=PATH, of an environment with nvidia-modelopt[onnx]",
+        ) from error  # fmt: skip
 
 
 def lower(
@@ -156,7 +171,7 @@ def _check(source: Path, precision: Precision, spec: LoweringSpec) -> None:
             where=source,
             expected=" or ".join(f'method = "{name}"' for name in METHODS),
             found=spec.method,
-            hint='trtcheck\'s own quantizer has "percentile": quantizer = "trtcheck"',
+            hint=f'trtcheck\'s own quantizer has "percentile": {INSTEAD[precision]}',
         )
     if precision is Precision.INT8 and spec.rest not in ("fp16", "fp32"):
         raise LoweringError("unknown rest of INT8", where=source, expected="fp16 or fp32", found=spec.rest)
@@ -170,7 +185,7 @@ def _missing(source: Path, precision: Precision) -> LoweringError:
         where=source,
         expected='calibration = "…" in the model\'s table of trtcheck.toml',
         found="no calibration images; it would look for large values with random ones",
-        hint='name them, or let trtcheck convert: converter = "trtcheck"',
+        hint=f"name them, or let trtcheck convert: {INSTEAD[precision]}",
     )
 
 
@@ -181,7 +196,7 @@ def _prepare(source: Path, precision: Precision, spec: LoweringSpec) -> Source:
             "is quantized already, and ModelOpt would hand it back as it is",
             where=source,
             expected="an FP32 model",
-            hint=f'name this one in [models.x.lowered] {precision.value} = "…"',
+            hint=f'name this one in [models.NAME.lowered]: {precision.value} = "…"',
         )
     excluded = set()
     for pattern, matched in graph.match_nodes(model.graph, spec.exclude).items():

@@ -26,6 +26,9 @@ DISTRIBUTIONS = {
 
 INSTALL = 'pip install "pytest-trtcheck[modelopt]", or name a Python that has it: --trt-modelopt-python=PATH'
 
+INSTEAD = {"int8": 'quantizer = "trtcheck"', "fp16": 'converter = "trtcheck"'}
+"""By precision: what a suite says to do without ModelOpt."""
+
 _LARGEST_RUN = 2_000_000_000
 """Bytes of activations that AutoCast may keep of its reference run; it keeps those of all images at once."""
 
@@ -72,7 +75,10 @@ def _answer(request: dict[str, Any], _tell: Tell) -> Reply:
         place = traceback.extract_tb(error.__traceback__)[-1]
         failed = f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
         found = "\n    ".join([failed, *told.lines])
-        raise LoweringError("ModelOpt failed", where=request["source"], found=found) from error
+        raise LoweringError(
+            "ModelOpt failed", where=request["source"], found=found,
+            hint=f"or leave it to trtcheck: {INSTEAD[request['work']]}",
+        ) from error  # fmt: skip
 
 
 def _int8(folder: Path, request: dict[str, Any]) -> Reply:

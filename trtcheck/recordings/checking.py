@@ -9,8 +9,10 @@ import numpy as np
 
 from trtcheck.errors import EngineError
 from trtcheck.names import listed
+from trtcheck.recordings.order import first_number
 from trtcheck.recordings.reading import INDEX
 from trtcheck.recordings.recording import Format, Recording
+from trtcheck.recordings.sidecar import basic_string
 
 if TYPE_CHECKING:
     from trtcheck.model import Tensor
@@ -35,10 +37,6 @@ def check(
     Raises:
         EngineError: Outputs are missing or misshapen, or count, order or digest of the inputs do not fit.
     """
-    for tensor in outputs:
-        _require_output(recording, tensor, outputs)
-    _require_count(recording, images)
-    _require_order(recording, images)
     said = recording.sidecar.inputs_digest
     if said is not None and said != inputs_digest:
         raise EngineError(
@@ -47,6 +45,10 @@ def check(
             found=f"inputs_digest {said}",
             hint="export the inputs again (pytest-trtcheck export-inputs) and record their outputs",
         )  # fmt: skip
+    for tensor in outputs:
+        _require_output(recording, tensor, outputs)
+    _require_count(recording, images)
+    _require_order(recording, images)
     return _notes(recording, images)
 
 
@@ -55,7 +57,10 @@ def _require_output(recording: Recording, tensor: Tensor, outputs: Sequence[Tens
     if array is None:
         names = {other.name for other in outputs}
         extra = [name for name in recording.outputs if name not in names]
-        hint = f'say in the sidecar: outputs = {{"{extra[0]}" = "{tensor.name}"}}' if extra else None
+        hint = None
+        if extra:
+            renaming = f"{basic_string(extra[0])} = {basic_string(tensor.name)}"
+            hint = f"say in the sidecar: outputs = {{{renaming}}}"
         raise EngineError(
             f"output '{tensor.name}' is not recorded", where=recording.path,
             expected="; ".join(map(str, outputs)), found=listed(recording.outputs), hint=hint,
@@ -93,13 +98,20 @@ def _require_count(recording: Recording, images: int) -> None:
     padding = rows - images
     if padding == 0 or (said is not None and batch is not None and 0 < padding < batch):
         return
-    hint = None
+    hint, expected, found = None, f"{images} rows, as the evaluation data have images", f"{rows} rows"
     if padding > 0:
         hint = f"if the last batch was padded, say so in the sidecar: images = {images}, batch = (its rows)"
-    per = f" of {len(recording.files)} files" if len(recording.files) > 1 else ""
+    if recording.path.is_dir():
+        count, first = len(recording.files), first_number(recording.files)
+        found += f" of {count} file{'s' if count > 1 else ''}"
+        found += "" if first is None else f", numbered from {first}"
+        if batch is not None:
+            expected += f": {-(-images // batch)} files of up to {batch} rows"
+        if padding < 0 and first:
+            hint = "is the first batch missing? export-inputs numbers batches from 0"
     raise EngineError(
-        "the recording does not have one row an image", where=recording.path,
-        expected=f"{images} rows, as the evaluation data have images", found=f"{rows} rows{per}", hint=hint,
+        "the recording does not have one row an image", where=recording.path, expected=expected, found=found,
+        hint=hint,
     )  # fmt: skip
 
 
@@ -126,6 +138,9 @@ def _notes(recording: Recording, images: int) -> tuple[str, ...]:
         notes.append(f"the recording's sidecar has no inputs_digest: {unverified} ({_HOW})")
     if sidecar.path is not None and sidecar.device is None:
         notes.append("the recording's sidecar does not name the device that it was made on")
+    for file in recording.missing_times:
+        which = "no" if recording.times is None else "only the other files'"
+        notes.append(f"{file.name} is not there: {which} times are shown")
     padding = recording.rows - images
     if padding:
         notes.append(f"the last {padding} of {recording.rows} recorded rows are padding and were cut off")

@@ -101,12 +101,11 @@ def export(
     from trtcheck.resolve import resolve
 
     case = _case(suite, model)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OptionError("--out is there already", where=out, expected="a new or an empty folder")
+    _require_new(out)
     resolved = resolve(case)
-    signature, size = _batching(resolved.signature, batch or case.batch, batch, pad, case)
-    _require_numbers(signature, case)
     images = len(resolved.images)
+    signature, size = _batching(resolved.signature, case, images, asked=batch, pad=pad)
+    _require_numbers(signature, case)
     every = batches(resolved.images, signature, case.input, size)
     digest = inputs_digest(resolved.digest, case.input)
     try:
@@ -119,6 +118,15 @@ def export(
     except OSError as error:
         raise OptionError("the inputs cannot be written", where=out, found=error) from error
     return f"{images} images in {count} batches written to {out}\n{script}"
+
+
+def _require_new(out: Path) -> None:
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:  # a name that is too long, a folder that must not be entered
+        raise OptionError("--out cannot be used", where=out, found=error) from error
+    if taken:
+        raise OptionError("--out is there already", where=out, expected="a new or an empty folder")
 
 
 def _case(suite: Path, model: str) -> Case:
@@ -135,7 +143,7 @@ def _case(suite: Path, model: str) -> Case:
 
 
 def _batching(
-    signature: Signature, size: int, asked: int | None, pad: bool, case: Case
+    signature: Signature, case: Case, images: int, *, asked: int | None, pad: bool
 ) -> tuple[Signature, int]:
     """The signature that batches are made for, and their size."""
     fixed = signature.fixed_batch
@@ -146,13 +154,35 @@ def _batching(
                 expected=f"{fixed}, which the model prescribes",
             )  # fmt: skip
         return signature, fixed
-    if not pad:
+    low, high = _limits(signature, case) or (1, sys.maxsize)
+    if asked is not None and not low <= asked <= high:
+        raise OptionError(
+            "--batch is not within the profile", found=asked,
+            expected=f"{low} to {high}, as profile says in [models.{case.name}]",
+        )  # fmt: skip
+    size = asked or min(max(case.batch, low), high)
+    rest = images % size
+    if not pad and (rest == 0 or rest >= low):
         return signature, size
     inputs = tuple(
         replace(tensor, shape=(size, *tensor.shape[1:])) if tensor.shape else tensor
         for tensor in signature.inputs
     )
     return replace(signature, inputs=inputs), size
+
+
+def _limits(signature: Signature, case: Case) -> tuple[int, int] | None:
+    """The smallest and the largest batch of the profile that the suite states; None where it states none."""
+    from trtcheck.profiles import batch_limits
+
+    profile = {}
+    for tensor in signature.inputs:
+        stated = case.build.shapes.get(tensor.name)
+        if stated is not None:
+            profile[tensor.name] = {"min": stated.min, "max": stated.max}
+        elif case.build.batch is not None:
+            profile[tensor.name] = {"min": case.build.batch[:1], "max": case.build.batch[2:]}
+    return batch_limits(profile)
 
 
 def _require_numbers(signature: Signature, case: Case) -> None:

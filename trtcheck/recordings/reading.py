@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import lzma
-import re
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +16,8 @@ import numpy as np
 from trtcheck.case import RECORDING_SUFFIXES
 from trtcheck.errors import EngineError
 from trtcheck.recordings import saved_runs, trtexec
+from trtcheck.recordings.files import read_text
+from trtcheck.recordings.order import in_order
 from trtcheck.recordings.recording import Format, Recording, Sidecar
 from trtcheck.recordings.sidecar import read_sidecar
 
@@ -47,6 +47,13 @@ def read_recording(path: Path, outputs: Sequence[Tensor] = ()) -> Recording:
     Raises:
         EngineError: A file cannot be read, or the files do not fit together.
     """
+    try:
+        return _recording(path, outputs)
+    except OSError as error:  # a name that is too long, a folder that must not be entered
+        raise EngineError("cannot be read", where=path, found=error) from error
+
+
+def _recording(path: Path, outputs: Sequence[Tensor]) -> Recording:
     sidecar = read_sidecar(path)
     files = _batch_files(path, sidecar) if path.is_dir() else (path,)
     read = [_read(file) for file in files]
@@ -71,13 +78,15 @@ def read_recording(path: Path, outputs: Sequence[Tensor] = ()) -> Recording:
     if not arrays:
         raise EngineError("holds no output", where=path, expected="arrays by output name", found="none")
     wanted = {tensor.name: tensor for tensor in outputs}
+    times = [file for file in sidecar.times if file.exists()]
     return Recording(
         path=path, format=kind, files=files, sidecar=sidecar, index=index,
         outputs={
             name: _typed(array, wanted.get(name), kind) for name, array in _renamed(arrays, sidecar).items()
         },
-        times=trtexec.times(sidecar.times) if sidecar.times else None,
+        times=trtexec.times(times) if times else None,
         batch=sidecar.batch or (_rows(batches[0][1]) if len(batches) > 1 else None),
+        missing_times=tuple(file for file in sidecar.times if file not in times),
     )  # fmt: skip
 
 
@@ -87,7 +96,7 @@ def _read(path: Path) -> tuple[Format, list[dict[str, np.ndarray]]]:
         raise EngineError("no such file", where=path, expected="a recording")
     if path.suffix.lower() == ".npz":
         return Format.NPZ, [_read_npz(path)]
-    text = trtexec.read_text(path)
+    text = read_text(path)
     if text.lstrip()[:1] == "{":
         return Format.POLYGRAPHY, saved_runs.outputs(path)
     return Format.TRTEXEC, [trtexec.outputs(text, path)]
@@ -127,29 +136,7 @@ def _batch_files(folder: Path, sidecar: Sidecar) -> tuple[Path, ...]:
             "holds no recorded outputs", where=folder, expected=f"{' or '.join(RECORDING_SUFFIXES)} files",
             found=", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "an empty folder",
         )  # fmt: skip
-    keys = {path: re.split(r"([0-9]+)", path.stem) for path in found}
-    numbers = {path: tuple(int(part) for part in key[1::2]) for path, key in keys.items()}
-    ordered = sorted(found, key=lambda path: (numbers[path], path.name))
-    for before, after in pairwise(ordered):
-        if keys[before][::2] != keys[after][::2] or numbers[before] == numbers[after]:
-            raise EngineError(
-                "the order of the files is not clear", where=folder,
-                expected="names that differ in a number alone: 0000.json, 0001.json, …",
-                found=f"{before.name} and {after.name}",
-                hint='name files of times in the sidecar: times = "…"; keep no others beside the outputs',
-            )  # fmt: skip
-        _require_next(before, after, numbers, folder)
-    return tuple(ordered)
-
-
-def _require_next(before: Path, after: Path, numbers: Mapping[Path, tuple[int, ...]], folder: Path) -> None:
-    """Raises EngineError if a batch is missing between two files that differ in one number."""
-    steps = [b - a for a, b in zip(numbers[before], numbers[after], strict=True) if a != b]
-    if len(steps) == 1 and steps[0] != 1:
-        raise EngineError(
-            f"a batch is missing after {before.name}", where=folder, expected="numbers without a gap",
-            found=f"{after.name} comes next",
-        )  # fmt: skip
+    return in_order(found, folder)
 
 
 def _rows(batch: Outputs) -> int:

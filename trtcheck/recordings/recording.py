@@ -108,6 +108,7 @@ class Recording:
         times: Times on the device, where any were recorded.
         index: Which image each row is, int64 (rows,), where the recording says so.
         batch: Rows of a batch, where that is known.
+        missing_times: Files of times that the sidecar names and that are not there.
     """
 
     path: Path
@@ -118,6 +119,7 @@ class Recording:
     times: Times | None = None
     index: np.ndarray | None = None
     batch: int | None = None
+    missing_times: tuple[Path, ...] = ()
 
     @property
     def rows(self) -> int:

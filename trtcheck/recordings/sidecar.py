@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trtcheck.errors import EngineError
+from trtcheck.recordings.files import read_text
 from trtcheck.recordings.recording import Sidecar
 
 T = TypeVar("T")
@@ -29,9 +31,10 @@ def read_sidecar(recording: Path) -> Sidecar:
     path = recording / IN_FOLDER if folder else recording.with_name(recording.stem + BESIDE_FILE)
     if not path.exists():
         return Sidecar()
+    text = read_text(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise EngineError("is no valid TOML", where=path, found=error) from error
     unknown = [key for key in document if key not in _KEYS]
     if unknown:
@@ -41,6 +44,12 @@ def read_sidecar(recording: Path) -> Sidecar:
             found=unknown[0], hint=f"did you mean {close[0]}?" if close else None,
         )  # fmt: skip
     return Sidecar(path=path, **{key: _value(document, key, path) for key in document})
+
+
+def basic_string(text: str) -> str:
+    """The *text* as TOML writes it, quotes included, whatever is in it."""
+    # JSON's strings are TOML's, but for DEL and for the pairs that stand for characters beyond 16 bits.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(document: Mapping[str, Any], key: str, path: Path) -> Any:

@@ -12,26 +12,17 @@ from typing import Any
 import numpy as np
 
 from trtcheck.errors import EngineError
+from trtcheck.recordings.files import read_text
 from trtcheck.recordings.recording import Times
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\b(?:nan(?:\((?:ind|snan)\))?|inf(?:inity)?)(?![\w.])', re.I | re.S)
 """A string, which stays as it is, or a number that C++ prints in a way that JSON does not know."""
 _DIMENSIONS = re.compile(r"\d{1,12}(?:x\d{1,12}){0,7}|\(\d{1,12}(?:, \d{1,12}){0,7}\)")
 _OUTPUT_KEYS = ("name", "dimensions", "values")
+_NUMBERS = frozenset((int, float))
+"""The types of numbers in JSON; bool is none, although Python counts it among the integers."""
 _TRANSFERS = (("h2dMs", "d2hMs"), ("inMs", "outMs"))
 """Names of the transfers' times, of trtexec 8 and later and of trtexec 7."""
-
-
-def read_text(path: Path) -> str:
-    """The text of the file at *path*.
-
-    Raises:
-        EngineError: It cannot be read, or is no text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError, MemoryError) as error:
-        raise EngineError("cannot be read", where=path, found=error) from error
 
 
 def parse(text: str, where: Path) -> Any:
@@ -123,7 +114,7 @@ def _array(entry: dict[str, Any], name: str, where: Path) -> np.ndarray:
     if array is None:
         raise EngineError(
             f"output '{name}' has values that are no numbers", where=where, expected="a list of numbers",
-            found=repr(values[:5] if isinstance(values, list) else values)[:80],
+            found=_odd(values),
         )  # fmt: skip
     if math.prod(shape) != array.size:
         raise EngineError(
@@ -135,18 +126,30 @@ def _array(entry: dict[str, Any], name: str, where: Path) -> np.ndarray:
 
 def _numbers(values: object) -> np.ndarray | None:
     """A list of numbers as int64 or float32 (n,); None if it is something else."""
-    if not isinstance(values, list):
+    if not isinstance(values, list) or not _NUMBERS.issuperset(map(type, values)):
         return None
     try:
         array = np.asarray(values)
-    except (ValueError, OverflowError):  # lists of different lengths, numbers beyond everything
+    except OverflowError:
         return None
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iuf"):
+    if array.size and array.dtype.kind not in "iuf":  # an integer beyond everything
         return None
     if array.size and array.dtype.kind == "i":
         return array
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
+
+
+def _odd(values: object) -> str:
+    """What is wrong with *values* that are no list of numbers: the first that is none, and its place."""
+    if not isinstance(values, list):
+        return _kind(values)
+    number, value = next(
+        (number, value)
+        for number, value in enumerate(values)
+        if type(value) not in _NUMBERS or (isinstance(value, int) and abs(value) >= 2**63)
+    )
+    return f"value {number}: {_kind(value)}"
 
 
 def times(paths: Sequence[Path]) -> Times:

@@ -236,8 +236,9 @@ def _model(
     found: dict[str, Any] = {"name": name, "verdict": _worst(i["verdict"] for i in own)}
     asked = {i["engine"] for i in own if i["engine"] is not None} | {e.engine for e in evaluations}
     found["engines"] = sorted(asked)
+    found["gates"] = next((i["gates"] for i in own if i.get("gates") is not None), None)
     if not evaluations:
-        return {**found, "model": None, "data": None, "calibration": None, "classes": [], "gates": None}
+        return {**found, "model": None, "data": None, "calibration": None, "classes": []}
     first = evaluations[0]
     record = first.record
     return {
@@ -248,7 +249,6 @@ def _model(
             (_relative(e.record["calibration"], root) for e in evaluations if e.record["calibration"]), None
         ),
         "classes": list(first.classes),
-        "gates": next((i["gates"] for i in own if i.get("gates") is not None), None),
     }
 
 
