@@ -377,6 +377,26 @@ def test_a_fake_tensorrt_that_cannot_be_loaded_fails_also_without_a_gpu(
     assert "pytest-trtcheck doctor" not in finding["reason"]
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BackendError("there is no NVIDIA driver", found="libcuda was not found"), "refused"),
+        (BackendError("onnxruntime-gpu is too old", found="1.20"), "FAILED"),
+    ],
+    ids=["no GPU", "broken"],
+)
+def test_only_the_lack_of_a_gpu_excuses_a_fake_backend_that_does_not_open(
+    monkeypatch: pytest.MonkeyPatch, error: BackendError, status: str
+) -> None:
+    def refuse(_name: str, **_options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("trtcheck.backends.open_backend", refuse)
+    monkeypatch.setattr(self_test, "why_no_gpu", lambda: "there is no NVIDIA driver")
+    reply = self_test.answer({"backend": "onnxruntime-cuda", "precisions": ["fp16"]}, lambda _count: None)
+    assert [finding["status"] for finding in reply["findings"]] == [status]
+
+
 def test_a_folder_that_onnxruntime_left_behind_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

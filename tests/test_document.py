@@ -45,7 +45,7 @@ def facts(root: Path, **changed: Any) -> dict[str, Any]:
     return record(
         lowered=lowered,
         facts={
-            "nodes": 3, "types": {"FLOAT16": 3}, "products": {"FLOAT16": 1}, "computes": {"head": "fp16"},
+            "nodes": 3, "types": {"FLOAT16": 3}, "computes": {"head": "fp16"},
             "engine_bytes": 99,
         },
         model={"path": str(root / "model.onnx"), "digest": "sha256:m", "inputs": ["x"], "outputs": ["y"]},

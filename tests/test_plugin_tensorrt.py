@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import suite_models
-from onnx import helper
+from onnx import helper, numpy_helper
 
 NO_DRIVER = "there is no NVIDIA driver on this machine"
 
@@ -224,3 +224,73 @@ def test_recorded_outputs_pass_the_same_items(suite):
     short = suite.run("--trt-engine=board.npz", backend="auto")
     short.assert_outcomes(failed=5)
     assert "239" in suite.item("board", "build")["message"]
+
+
+def test_build_only_builds_a_model_whose_checks_leave_it_out(suite):
+    suite.toml(checks=["outputs"])
+    result = suite.run("--trt-engine=fp16", "--trt-build-only", backend="tensorrt-rtx")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert suite.verdicts() == {"fp16 build": "pass"}
+
+
+def test_version_compatible_engines_of_tensorrt_fail_no_build_on_a_cpu(suite):
+    suite.toml("[models.tiny.tensorrt]\nversion_compatible = true")
+    suite.run("--trt-engine=fp16", "-k", "build", backend="auto").assert_outcomes(passed=1)
+    assert suite.item("fp16", "build")["beside"]["backend"] == "tensorrt-rtx"
+    suite.run("--trt-engine=fp16", "-k", "build", backend="tensorrt-rtx").assert_outcomes(failed=1)
+    assert "builds no version-compatible engines" in suite.item("fp16", "build")["message"]
+
+
+def test_data_outside_of_the_profile_are_refused(suite):
+    made = suite_models.classifier()
+    made.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "width"
+    suite.model(made)
+    suite.toml("[models.tiny.profile.images]\nmin = [1, 1, 8, 9]\nopt = [4, 1, 8, 16]\nmax = [8, 1, 8, 32]")
+    suite.run("--trt-engine=fp16", "-k", "build", backend="auto").assert_outcomes(failed=1)
+    message = suite.item("fp16", "build")["message"]
+    assert "the evaluation data lie outside of the profile of input 'images'" in message
+    assert "found:    [1, 8, 8]" in message
+
+
+def test_what_is_inside_of_an_if_is_stated_by_name(suite):
+    """The parser names such a node with its branch behind; the lowering keeps it in FP32 and says why."""
+    kernel = np.full((4, 4), 0.25, np.float32)
+    branch = [
+        helper.make_graph(
+            [helper.make_node("MatMul", ["scores", "mix"], [name], name=f"inner_{name}")], name, [],
+            [helper.make_tensor_value_info(name, suite_models.FLOAT, ["N", 4])],
+        )
+        for name in ("yes", "no")
+    ]  # fmt: skip
+    made = suite_models.classifier()
+    made.graph.initializer.append(numpy_helper.from_array(kernel, "mix"))
+    made.graph.initializer.append(numpy_helper.from_array(np.array(0.0, np.float32), "border"))
+    made.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["scores"], ["top"], name="top", keepdims=0),
+            helper.make_node("Greater", ["top", "border"], ["which"], name="which"),
+            helper.make_node(
+                "If", ["which"], ["mixed"], name="choose", then_branch=branch[0], else_branch=branch[1]
+            ),
+        ]
+    )
+    made.graph.output[0].name = "mixed"
+    suite.model(made)
+    result = suite.run("--trt-engine=fp16", "-k", "build", backend="auto")
+    result.assert_outcomes(passed=1)
+    build = suite.item("fp16", "build")
+    assert build["beside"]["facts"]["computes"] == build["facts"]["computes"]
+    [note] = [note for note in build["notes"] if note.startswith("2 of 4 nodes")]
+    assert "'inner_no', 'inner_yes' (is inside 'choose')" in note
+
+
+def test_a_stand_in_for_tensorrt_is_no_tensorrt(suite):
+    """Projects put one into sys.modules to test code that imports TensorRT."""
+    suite.pytester.makeconftest(
+        "import sys, types\nfrom unittest.mock import MagicMock\n"
+        "sys.modules['tensorrt'] = MagicMock()\n"
+        "sys.modules['tensorrt_rtx'] = types.ModuleType('tensorrt_rtx')\n"
+    )
+    result = suite.run("--trt-engine=fp16", "-k", "build", backend="auto", process=True)
+    result.assert_outcomes(passed=1)
+    assert suite.item("fp16", "build")["beside"] is None

@@ -44,6 +44,9 @@ class FakeEngine:
         ("best", TensorIOMode.OUTPUT, DataType.INT64, (-1,)),
     )
 
+    def create_execution_context(self):
+        return object()
+
     def _of(self, name: str) -> tuple[Any, ...]:
         return next(found for found in self.tensors if found[0] == name)
 

@@ -321,7 +321,8 @@ def test_the_identity_holds_gpu_and_driver_where_there_is_one_with_a_fake_gpu(tm
         made = Gpu(0, "some GPU", (8, 9), "GPU-0", 2**34, driver, "13.0")
         monkeypatch.setattr(tensorrt, "find_gpu", lambda _index=0, made=made: made)
         found.append(backend.identity(plan(tmp_path))["gpu"])
-    assert found[0] == {"name": "some GPU", "compute_capability": [8, 9], "driver": "580.1"}
+    here = {"name": "some GPU", "compute_capability": [8, 9], "driver": "580.1", "cuda": "13.0"}
+    assert found[0] == here
     assert found[0] != found[1]
 
 

@@ -49,12 +49,14 @@ def bindings() -> Any:
     """The module of the driver's functions.
 
     Raises:
-        BackendError: cuda-python is not installed.
+        BackendError: cuda-python is not installed, or broken.
     """
     try:
         from cuda.bindings import driver
     except ImportError as error:
         raise BackendError("cuda-python is not installed", found=error, hint=_INSTALL) from error
+    except (OSError, RuntimeError) as error:
+        raise BackendError("cuda-python cannot be loaded", found=error, hint=_INSTALL) from error
     return driver
 
 
@@ -82,9 +84,12 @@ def describe(status: Any) -> str:
     driver = bindings()
     texts = []
     for ask in (driver.cuGetErrorName, driver.cuGetErrorString):
-        known, text = ask(status)
+        try:
+            known, text = ask(status)
+        except RuntimeError:  # a driver without that function
+            continue
         texts.append(text.decode() if int(known) == 0 and text else "")
-    name, description = texts
+    name, description = (*texts, "", "")[:2]
     return f"{name or int(status)}: {description}" if description else name or f"error {int(status)}"
 
 

@@ -42,7 +42,10 @@ class SuiteFile(pytest.File):
             if not engines:
                 yield SkippedModel.from_parent(self, name=case.name)
             for engine in engines:
-                for check in case.checks:
+                checks = case.checks
+                if runtime.settings.build_only and Check.BUILD not in checks:
+                    checks = (Check.BUILD, *checks)  # a suite that leaves it out is not meant to do nothing
+                for check in checks:
                     name = f"{case.name}[{engine.name}]::{check.value}"
                     # Given as text, so that pytest compares ids as it reads them from its cache (--lf).
                     nodeid = f"{self.nodeid}::{name}"

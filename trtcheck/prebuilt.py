@@ -11,10 +11,10 @@ from trtcheck.case import EngineSpec, Numerics
 from trtcheck.errors import EngineError
 
 if TYPE_CHECKING:
-    from trtcheck.backends.base import LoadedEngine
     from trtcheck.backends.tensorrt import TensorRt
     from trtcheck.case import Case
     from trtcheck.model import Signature, Tensor
+    from trtcheck.recordings import Recording
     from trtcheck.resolve import Resolved
 
 RECORDED = "recorded"
@@ -75,17 +75,15 @@ def _fits(wanted: Tensor, found: Tensor) -> bool:
     )
 
 
-def read_recording(engine: EngineSpec, case: Case, resolved: Resolved) -> BuiltEngine:
-    """The recorded outputs that *engine* names, held against the data that they are said to be of.
+def check_recording(recording: Recording, case: Case, resolved: Resolved) -> BuiltEngine:
+    """A recording as an engine, held against the data that it is said to be of.
 
     Raises:
-        EngineError: The file cannot be read, or count, order or digest of its inputs do not fit.
+        EngineError: Count, order or digest of its inputs, or its outputs do not fit.
     """
     from trtcheck import recordings
 
-    path = engine.file
-    outputs = resolved.signature.outputs
-    recording = recordings.read_recording(path, outputs)
+    path, outputs = recording.path, resolved.signature.outputs
     digest = recordings.inputs_digest(resolved.digest, case.input)
     notes = recordings.check(recording, images=len(resolved.images), inputs_digest=digest, outputs=outputs)
     return BuiltEngine(
@@ -93,18 +91,6 @@ def read_recording(engine: EngineSpec, case: Case, resolved: Resolved) -> BuiltE
         lowered={"made_by": "elsewhere", "file": path.name, "digest": digests.of_files(recording.files)},
         facts=recordings.facts(recording), notes=tuple(notes),
     )  # fmt: skip
-
-
-def load_recording(path: Path, resolved: Resolved) -> LoadedEngine:
-    """The recording at *path* as an engine that answers in the order of the images.
-
-    Raises:
-        EngineError: The file cannot be read.
-    """
-    from trtcheck import recordings
-
-    recording = recordings.read_recording(path, resolved.signature.outputs)
-    return recordings.RecordedEngine(recording, images=len(resolved.images))
 
 
 def recorded_on(built: BuiltEngine) -> BackendInfo:

@@ -22,8 +22,7 @@ def ranges(
     Args:
         case: The case; its ``build`` may state shapes or batch sizes.
         lowered: The model that is built.
-        fed: The shapes that the evaluation data give; asked only where a dimension besides the batch is open
-            and the case states no shapes for it.
+        fed: The shapes that the evaluation data give; asked only where a dimension besides the batch is open.
 
     Raises:
         CaseError: The case states shapes for an input that is not there, or that do not fit it; or the
@@ -42,6 +41,8 @@ def ranges(
         stated = case.build.shapes.get(name)
         if stated is not None:
             _check(case, name, shape, stated)
+            if shape is None or None in shape[1:]:
+                _require_inside(case, name, stated, _fed_to(name, case, lowered, fed))
             found[name] = stated
         elif shape is None or None in shape:
             known = shape is not None and None not in shape[1:]
@@ -60,6 +61,21 @@ def batch_limits(profile: Mapping[str, Mapping[str, Sequence[int]]]) -> tuple[in
     if not known:
         return None
     return max(shapes["min"][0] for shapes in known), min(shapes["max"][0] for shapes in known)
+
+
+def _require_inside(case: Case, name: str, stated: ShapeRange, fed: tuple[int, ...]) -> None:
+    """Refuses a profile that the evaluation data lie outside of; the batch is cut to fit.
+
+    Raises:
+        CaseError: They do.
+    """
+    sizes = zip(stated.min[1:], fed[1:], stated.max[1:], strict=True)
+    if not all(low <= size <= high for low, size, high in sizes):
+        raise CaseError(
+            f"{case.name}: the evaluation data lie outside of the profile of input '{name}'",
+            expected=f"{list(stated.min[1:])} to {list(stated.max[1:])} for each image",
+            found=list(fed[1:]), hint="widen min and max in profile = {…}, or resize the data",
+        )  # fmt: skip
 
 
 def _fed_to(

@@ -63,6 +63,8 @@ class Recorder:
             if any(state["status"] == "failed" for state in baselines.values()):
                 self._fail(session, "a baseline could not be written")
             self._document = self._make_document(items, evaluations, baselines, exitstatus)
+            told = self._runtime.ran_elsewhere(self._document["environment"]["backend"])
+            self._said += [told] if told else []
             if interrupted:
                 self._said.append(f"interrupted after {len(items)} checks: no report is written")
             else:

@@ -143,6 +143,16 @@ class Runtime:
             lines.append(f"trtcheck: {beside} builds every engine too; it runs none here")
         return "\n".join(lines)
 
+    def ran_elsewhere(self, backend: Mapping[str, Any] | None) -> str | None:
+        """What to tell where another *backend* ran than the header says, since that one is broken."""
+        from trtcheck.backends import FASTEST_FIRST, choose
+
+        if backend is None or backend["name"] not in FASTEST_FIRST:
+            return None
+        if backend["name"] == choose(self.settings.backend).name:
+            return None
+        return f"engines ran on {backend['name']} ({backend['reason']})"
+
     def engine_params(self, folder: Path) -> list[Any]:
         """Parameters of ``trt_precision`` for a test in *folder*: engines by name, or one that is skipped."""
         engines = self.settings.engines

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from trtcheck.backends.tensorrt import TensorRt
     from trtcheck.engines import Lowered, Workshop
     from trtcheck.evaluation import Evaluation, ReferenceResult
-    from trtcheck.model import Signature
+    from trtcheck.model import Signature, Tensor
     from trtcheck.progress import Progress
+    from trtcheck.recordings import Recording
     from trtcheck.reference import CachedReference, LiveReference
 
 COLLAPSE = 0.99
@@ -69,6 +70,7 @@ class Workbench:
         self._resolved: dict[str, Resolved] = {}
         self._identities: dict[int, tuple[Any, Any]] = {}
         self._evaluations: dict[str, Evaluation] = {}
+        self._last_recording: tuple[Path, tuple[Tensor, ...], Recording] | None = None
 
     def _open(self, name: str) -> Backend:
         """The backend called *name*, opened when first needed."""
@@ -204,7 +206,8 @@ class Workbench:
         from trtcheck import prebuilt
 
         if engine.kind is EngineKind.RECORDING:
-            return prebuilt.read_recording(engine, case, self.resolve(case))
+            resolved = self.resolve(case)
+            return prebuilt.check_recording(self._recording(engine.file, resolved), case, resolved)
         if engine.kind is EngineKind.ENGINE:
             backend = self._tensorrt_for(engine)
             return prebuilt.read_engine(engine, case, self.resolve(case).signature, backend)
@@ -309,11 +312,20 @@ class Workbench:
         overflow = self._overflow(case, engine, built, resolved, signature, size, evaluation)
         return replace(evaluation, overflow=overflow, record=self._record(case, engine, built, resolved))
 
-    def _load(self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved) -> LoadedEngine:
-        from trtcheck import prebuilt
+    def _recording(self, path: Path, resolved: Resolved) -> Recording:
+        """The recording at *path*, read once although it is checked first and asked for answers later."""
+        from trtcheck.recordings import read_recording
 
+        outputs = resolved.signature.outputs
+        if self._last_recording is None or self._last_recording[:2] != (path, outputs):
+            self._last_recording = (path, outputs, read_recording(path, outputs))
+        return self._last_recording[2]
+
+    def _load(self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved) -> LoadedEngine:
         if engine.kind is EngineKind.RECORDING:
-            return prebuilt.load_recording(built.path, resolved)
+            from trtcheck.recordings import RecordedEngine
+
+            return RecordedEngine(self._recording(built.path, resolved), images=len(resolved.images))
         if engine.kind is EngineKind.ENGINE:
             return self._tensorrt_for(engine).load_prebuilt(built.path, case.build)
         backend = self._backend_of(engine)

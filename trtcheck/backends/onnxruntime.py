@@ -49,6 +49,10 @@ def library() -> Any:
         raise BackendError(
             "onnxruntime is not installed", found=error, hint='pip install "pytest-trtcheck[cpu]"'
         ) from error
+    if onnxruntime.__file__ is None:  # what uninstalling one of two distributions leaves
+        raise BackendError(
+            "onnxruntime is a folder without a package", hint="pip install --force-reinstall onnxruntime"
+        )
     return onnxruntime
 
 

@@ -33,22 +33,17 @@ def facts(model: onnx.ModelProto, *, tf32: bool = False) -> dict[str, Any]:
 
     Returns:
         ``nodes``, ``types`` (nodes by the types of their results, and ``quantized``: products of dequantized
-        values), ``products`` (products alone, by the type of their result) and ``computes`` (see `computes`).
+        values) and ``computes`` (see `computes`).
     """
     counts: dict[str, int] = {}
-    products: dict[str, int] = {}
     for node, types in _nodes(model.graph):
         for element in {types.element(name) for name in node.output if name} - {TensorProto.UNDEFINED}:
             counts[_label(element)] = counts.get(_label(element), 0) + 1
-        if node.op_type in PRODUCTS and node.output:
-            label = _label(types.element(node.output[0]))
-            products[label] = products.get(label, 0) + 1
     found = computes(model, tf32=tf32)
     quantized = sum(kind == Precision.INT8 for kind in found.values())
     return {
         "nodes": sum(len(graph.node) for graph in walk(model.graph)),
         "types": {**dict(sorted(counts.items())), "quantized": quantized},
-        "products": dict(sorted(products.items())),
         "computes": found,
     }
 

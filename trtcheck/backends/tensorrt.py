@@ -370,4 +370,5 @@ def _profile(plan: BuildPlan) -> dict[str, dict[str, list[int]]]:
 def _identity_of(gpu: Gpu) -> dict[str, Any]:
     return {
         "name": gpu.name, "compute_capability": list(gpu.compute_capability), "driver": gpu.driver,
+        "cuda": gpu.cuda,
     }  # fmt: skip

@@ -18,11 +18,18 @@ from trtcheck.backends import trt_network
 from trtcheck.backends.trt_flavour import TENSORRT, Flavour, parsed
 from trtcheck.backends.trt_runtime import is_out_of_memory, library_of, load_plugins
 from trtcheck.errors import EngineError
+from trtcheck.names import listed
 
 _ALWAYS_STRONGLY_TYPED = 11
 _TELL_EVERY = 0.1
 _NO_DRIVER_NOISE = "catchCudaError"
 _SHOWN = 12
+_NAMED = 3
+_LONGEST = 400
+_EXCLUDE = (
+    'where FP32 builds, exclude = ["NODE"] keeps what is refused in FP32 (docs/tensorrt_ops.md tells what is '
+    "refused at which precision); else export the model without that operator"
+)
 
 
 def build(flavour: Flavour, request: Mapping[str, Any], tell: Callable[[int], None]) -> dict[str, Any]:
@@ -108,25 +115,30 @@ def _parsed(flavour: Flavour, library: Any, lowered: Path, log: list[str]) -> tu
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         raise EngineError(
             f"{flavour.label}'s parser does not take the model", where=lowered,
-            found=_told(list(map(_parser_error, errors))) or _joined(log),
-            hint="exclude the node, or keep the model at another precision",
+            found=_told(errors) or _joined(log), hint=_EXCLUDE,
         )  # fmt: skip
     log.clear()
     return builder, network, parser
 
 
-def _told(errors: list[str]) -> str:
-    more = [f"and {len(errors) - _SHOWN} more nodes"] if len(errors) > _SHOWN else []
-    return "\n    ".join([*errors[:_SHOWN], *more])
+def _told(errors: Iterable[Any]) -> str:
+    """What the parser says, one line for all nodes of an operator that it says the same of."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for error in errors:
+        nodes.setdefault((error.node_operator(), _reason(error)), []).append(error.node_name())
+    told = [
+        f"node {listed(names, _NAMED)} ({operator}): {reason}" if operator else reason
+        for (operator, reason), names in nodes.items()
+    ]
+    more = [f"and {len(told) - _SHOWN} more reasons"] if len(told) > _SHOWN else []
+    return "\n    ".join([*told[:_SHOWN], *more])
 
 
-def _parser_error(error: Any) -> str:
-    """What the parser says of one node, with the node's name and operator."""
+def _reason(error: Any) -> str:
     lines = [line for line in error.desc().splitlines() if _NO_DRIVER_NOISE not in line]
-    reason = f"{error.code().name}: {' '.join(' '.join(lines).split())}"
-    if not error.node_operator():
-        return reason
-    return f"node '{error.node_name()}' ({error.node_operator()}): {reason}"
+    said = " ".join(" ".join(lines).split())[:_LONGEST]
+    # Of an operator that it has none for, the parser says "false".
+    return f"{error.code().name}: {said}" if said != "false" else f"{error.code().name}"
 
 
 def _refused(flavour: Flavour, lowered: Path, lines: Iterable[str]) -> EngineError:
@@ -139,13 +151,13 @@ def _refused(flavour: Flavour, lowered: Path, lines: Iterable[str]) -> EngineErr
     workspace = any("workspace" in line.lower() for line in told)
     return EngineError(
         f"{flavour.label} cannot build the engine", where=lowered, found=_joined(told),
-        hint="a larger workspace_mb in [models.x.tensorrt]" if workspace else None,
+        hint="a larger workspace_mb in [models.x.tensorrt]" if workspace else _EXCLUDE,
     )  # fmt: skip
 
 
 def _joined(lines: Iterable[str]) -> str:
     kept = [line for line in lines if _NO_DRIVER_NOISE not in line]
-    return "\n    ".join(kept[-_SHOWN:]) or "it does not say why"
+    return "\n    ".join(line[:_LONGEST] for line in kept[-_SHOWN:]) or "it does not say why"
 
 
 def _config(library: Any, request: Mapping[str, Any], monitor: Any, timing_cache: Path | None) -> Any:

@@ -121,13 +121,6 @@ class Result:
         if self.gone:
             more = " …" if len(self.gone) > _SHOWN else ""
             notes.append(f"ModelOpt merged or replaced nodes: {', '.join(self.gone[:_SHOWN])}{more}")
-        left = [entry["reason"] for entry in self.kept() if entry["op"] in QUANTIZED_OPS]
-        if self.precision is Precision.INT8 and left:
-            done, ops = len(self.quantized), ", ".join(QUANTIZED_OPS)
-            reasons = ", ".join(sorted(set(left)))
-            notes.append(
-                f"INT8 computes {done} of {done + len(left)} nodes ({ops}); not the others: {reasons}"
-            )
         return notes
 
     def verify(self) -> None:
