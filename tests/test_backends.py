@@ -59,10 +59,15 @@ def test_what_is_installed_and_broken_is_passed_over_by_auto_and_told_fake(tmp_p
 
 
 def test_where_the_header_was_right_nothing_more_is_told(tmp_path):
-    runtime = Runtime(read_settings({}, {}, invoked_in=tmp_path, root=tmp_path), None, None)
-    assert runtime.ran_elsewhere({"name": "onnxruntime-cpu", "reason": "auto"}) is None
-    assert runtime.ran_elsewhere({"name": "recorded", "reason": "given"}) is None
-    assert runtime.ran_elsewhere(None) is None
+    def runtime(**options: str) -> Runtime:
+        return Runtime(read_settings(options, {}, invoked_in=tmp_path, root=tmp_path), None, None)
+
+    ran = {"name": "onnxruntime-cpu", "reason": "auto"}
+    assert runtime(engine="fp16").ran_elsewhere(ran) is None
+    # Where the suite names the engines there is no header: nothing was asked for yet.
+    assert runtime().ran_elsewhere(ran) == "engines ran on onnxruntime-cpu (auto)"
+    assert runtime().ran_elsewhere({"name": "recorded", "reason": "given"}) is None
+    assert runtime().ran_elsewhere(None) is None
 
 
 def test_a_folder_or_a_stand_in_is_not_installed(tmp_path, monkeypatch):

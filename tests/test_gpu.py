@@ -47,7 +47,9 @@ def test_without_cuda_python_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     for name in ("cuda", "cuda.bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     all_gpus.cache_clear()
-    with pytest.raises(BackendError, match=r'(?s)cuda-python is not installed.*"pytest-trtcheck\[gpu\]"'):
+    with pytest.raises(
+        BackendError, match=r"(?s)cuda-python is not installed.*pip install cuda-bindings nvidia-ml-py"
+    ):
         find_gpu()
     assert why_no_gpu() == "cuda-python is not installed"
 

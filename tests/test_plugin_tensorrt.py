@@ -82,7 +82,7 @@ def test_a_named_backend_that_cannot_run_fails_what_runs_with_the_reason(suite):
 def test_a_named_backend_without_its_library_is_a_usage_error(suite, backend, what):
     result = suite.run("--trt-engine=fp16", backend=backend)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: --trt-backend={backend}: {what}", "  try:      pip install *"])
+    result.stderr.fnmatch_lines([f"ERROR: --trt-backend={backend}: {what}", "  try:      pip *install *"])
 
 
 def test_a_model_that_tensorrt_does_not_take_fails_its_build_alone(suite):

@@ -212,9 +212,16 @@ def test_times_of_every_version_of_trtexec_are_read(tmp_path: Path, version: int
 def test_times_inside_a_folder_are_no_outputs(tmp_path: Path) -> None:
     written(tmp_path / "0000.json", output_json({"scores": scores()}))
     written(tmp_path / "times.json", times_json([1.0]))
-    refused(lambda: read_recording(tmp_path), "times.json and 0000.json", 'in the sidecar: times = "…"')
-    refused(lambda: read_recording(tmp_path / "times.json"), "trtexec's times, not its outputs", "times =")
-    sidecar(tmp_path, 'times = "times.json"')
+    written(tmp_path / "laps.json", times_json([1.0]))
+    refused(lambda: read_recording(tmp_path), "laps.json and 0000.json", 'in the sidecar: times = "…"')
+    refused(lambda: read_recording(tmp_path / "laps.json"), "trtexec's times, not its outputs", "times =")
+    sidecar(tmp_path, 'times = "laps.json"')
+    assert read_recording(tmp_path).rows == 6
+
+
+def test_a_folder_that_lost_its_sidecar_still_holds_the_times_of_run_sh(tmp_path: Path) -> None:
+    written(tmp_path / "0000.json", output_json({"scores": scores()}))
+    written(tmp_path / "times.json", times_json([1.0]))
     assert read_recording(tmp_path).rows == 6
 
 

@@ -287,7 +287,11 @@ def test_a_model_of_fixed_shapes_needs_none_on_the_command_line(tmp_path: Path) 
         (["{folder}/gone.toml", "halves", "--out", "o"], 2, ["gone.toml", "cannot be read"]),
         (["{suite}", "halves", "--out", "{folder}"], 2, ["--out is there already"]),
         (["{suite}", "halves", "--out", "{suite}/o"], 2, ["cannot be written"]),
-        (["{suite}", "halves", "--out", "o", "--batch", "0"], 2, ["--batch: invalid"]),
+        (
+            ["{suite}", "halves", "--out", "o", "--batch", "0"],
+            2,
+            ["--batch: expected a whole number, 1 or more; found '0'"],
+        ),
         (["{suite}", "halves", "--out", "o", "--format", "csv"], 2, ["invalid choice"]),
         (["{suite}", "halves"], 2, ["--out"]),
         (["{suite}", "halves", "--out", "o" * 300], 2, ["--out cannot be used", "File name too long"]),

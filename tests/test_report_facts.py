@@ -60,6 +60,6 @@ def test_a_recording_says_where_and_how_it_was_made():
         "format": "trtexec",
         "recorded images": "10 000",
         "recorded samples": "40",
-        "recorded transfers": "True",
+        "recorded transfers": "yes",
         "recorded latency": "median 1.25 ms, p99 2 ms",
     }

@@ -73,7 +73,7 @@ def build(
     too_large = [where + text for text in _too_large(case.gates, sized)]
     failures = [text for text in (_not_as_asked(engine.precision, built), *too_large) if text]
     unknown = _unmeasured(case.gates, sized)
-    told = [_described(engine, built), *unknown]
+    told = [*unknown, _described(engine, built)]
     notes = list(built.notes)
     if isinstance(beside, TrtcheckError):
         failures.append(f"built for TensorRT as well: {beside}")
@@ -112,7 +112,7 @@ def _described(engine: EngineSpec, built: BuiltEngine) -> str:
     state = "from the cache" if built.cached else "built now"
     if engine.kind is EngineKind.ENGINE:
         state = "built elsewhere"
-    size = f", {facts['engine_bytes'] / _MB:.1f} MB" if "engine_bytes" in facts else ""
+    size = f", {facts['engine_bytes'] / _MB:.3g} MB" if "engine_bytes" in facts else ""
     return (
         f"{engine.name} engine for {built.backend} {state}: {facts.get('nodes', 0)} {_content(built)}{size}"
     )

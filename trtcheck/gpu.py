@@ -15,7 +15,7 @@ OLDEST_CUDA = "12.0"
 _DRIVERS = {12: "525.60", 13: "580.65"}
 """The first driver of each CUDA major version (NVIDIA: CUDA Toolkit release notes, table 2, Linux)."""
 
-_INSTALL = 'pip install "pytest-trtcheck[gpu]"'
+_INSTALL = "pip install cuda-bindings nvidia-ml-py"
 
 
 @dataclass(frozen=True)

@@ -144,12 +144,13 @@ class Runtime:
         return "\n".join(lines)
 
     def ran_elsewhere(self, backend: Mapping[str, Any] | None) -> str | None:
-        """What to tell where another *backend* ran than the header says, since that one is broken."""
+        """What to tell where another *backend* ran than the header says, or there was no header."""
         from trtcheck.backends import FASTEST_FIRST, choose
 
         if backend is None or backend["name"] not in FASTEST_FIRST:
             return None
-        if backend["name"] == choose(self.settings.backend).name:
+        shown = self.settings.engines is not None  # without engines there was no header
+        if shown and backend["name"] == choose(self.settings.backend).name:
             return None
         return f"engines ran on {backend['name']} ({backend['reason']})"
 

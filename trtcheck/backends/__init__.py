@@ -59,7 +59,10 @@ def missing(name: str) -> BackendError | None:
         there = _has_cuda_provider()
     if there:
         return None
-    return BackendError(f"{library} is not installed", hint=f'pip install "pytest-trtcheck[{extra}]"')
+    command = f'pip install "pytest-trtcheck[{extra}]"'
+    if name == "onnxruntime-cuda" and is_installed(module):  # both hold the same module
+        command = f"pip uninstall -y onnxruntime && {command}"
+    return BackendError(f"{library} is not installed", hint=command)
 
 
 def _has_cuda_provider() -> bool:

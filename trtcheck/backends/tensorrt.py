@@ -221,7 +221,7 @@ class TensorRt:
         """
         from trtcheck.backends.trt_engine import signature_of
 
-        described = self._described(engine, plugins=spec.plugins, host_code=True)
+        described = self._described(engine, plugins=spec.plugins, host_code=True, prebuilt=True)
         record = {
             "nodes": described["nodes"],
             "types": described["inspector"] or {},
@@ -347,11 +347,18 @@ class TensorRt:
         )  # fmt: skip
         return {key: described[key] for key in ("memory_bytes", "inspector", "inspector_note")}
 
-    def _described(self, engine: Path, *, plugins: tuple[Path, ...], host_code: bool) -> dict[str, Any]:
+    def _described(
+        self, engine: Path, *, plugins: tuple[Path, ...], host_code: bool, prebuilt: bool = False
+    ) -> dict[str, Any]:
         label = self._flavour.label
         require_readable(engine, self._flavour, self._info.version)
         if self.cannot_run is not None:
-            raise BackendError(f"{label} cannot run engines here", where=engine, found=self.cannot_run)
+            raise BackendError(
+                f"{label} cannot run engines here", where=engine if prebuilt else None, found=self.cannot_run,
+                hint="judge recorded outputs of the device: docs/embedded.md"
+                if prebuilt
+                else "pytest --trt-build-only, or --trt-backend=auto, which goes on emulated",
+            )  # fmt: skip
         for plugin in plugins:
             require_plugin(plugin)
         return self._ask(

@@ -79,6 +79,7 @@ name=$(basename "$engine")
 out=${{2:-${{name%.*}}}}
 trtexec=${{TRTEXEC:-trtexec}}
 [ -f {IN_FOLDER} ] || {{ echo "run it in the folder that holds it" >&2; exit 2; }}
+command -v "$trtexec" > /dev/null || {{ echo "$trtexec: not found; TRTEXEC=PATH names it" >&2; exit 2; }}
 mkdir "$out"
 
 run() {{  # the batch's number, then options
@@ -87,7 +88,7 @@ run() {{  # the batch's number, then options
     if ! "$trtexec" --loadEngine="$engine" ${{TRTEXEC_OPTIONS:-}} --exportOutput="$out/$batch.json" "$@" \\
         > "$out/log.txt" 2>&1; then
         cat "$out/log.txt" >&2
-        echo "trtexec failed on batch $batch" >&2
+        echo "trtexec failed on batch $batch; before another run: rm -r $out" >&2
         exit 1
     fi
 }}

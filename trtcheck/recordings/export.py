@@ -72,10 +72,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _batch_size(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more; found {text!r}")
+    return int(text)
 
 
 def export(

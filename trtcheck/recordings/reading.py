@@ -16,6 +16,7 @@ import numpy as np
 from trtcheck.case import RECORDING_SUFFIXES
 from trtcheck.errors import EngineError
 from trtcheck.recordings import saved_runs, trtexec
+from trtcheck.recordings.commands import TIMES
 from trtcheck.recordings.files import read_text
 from trtcheck.recordings.order import in_order
 from trtcheck.recordings.recording import Format, Recording, Sidecar
@@ -124,7 +125,8 @@ def _batch_files(folder: Path, sidecar: Sidecar) -> tuple[Path, ...]:
     Raises:
         EngineError: There are none, their order is not clear, or a number is missing.
     """
-    times = {path.resolve() for path in sidecar.times}
+    # `run.sh` writes its times under that name; a folder that lost its sidecar holds them still.
+    times = {path.resolve() for path in (*sidecar.times, folder / TIMES)}
     found = [
         path
         for path in folder.iterdir()

@@ -74,8 +74,9 @@ def _unapproved(engines: Sequence[Mapping[str, Any]], command: str) -> Iterator[
         and engine["verdict"] not in _ALARMING
     ]
     if missing:
+        approve = " ".join(part for part in ("pytest", command, "--trt-update-baselines") if part)
         every = ", ".join(f"{engine['model']}[{engine['engine']}]" for engine in missing)
-        yield Line(f"no baseline yet: {every}; approve: pytest {command} --trt-update-baselines")
+        yield Line(f"no baseline yet: {every}; approve: {approve}")
 
 
 def _engine(engine: Mapping[str, Any], untold: Sequence[str]) -> str:

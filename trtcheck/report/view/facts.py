@@ -103,16 +103,23 @@ def _limit(name: str, value: float | None) -> str | None:
 
 def of_engine(engine: Record) -> tuple[Fact, ...]:
     """Where and over how many images an engine ran."""
-    cached = engine["cached"]
     return _known(
         (
             _fact("precision", engine["precision"]),
             _fact("backend", engine["backend"]),
             _fact("images", count(engine["images"])),
             _fact("of these labelled", count(engine["labelled"])),
-            _fact("engine", None if cached is None else "from the cache" if cached else "built in this run"),
+            _fact("engine", _origin(engine)),
         )
     )
+
+
+def _origin(engine: Record) -> str | None:
+    if engine["cached"] is None:
+        return None
+    if (engine["lowered"] or {}).get("made_by") == "elsewhere" and "format" in (engine["facts"] or {}):
+        return "recorded elsewhere"
+    return "from the cache" if engine["cached"] else "built in this run"
 
 
 def of_flips(engine: Record) -> tuple[Fact, ...]:
@@ -212,6 +219,8 @@ def _of_recording(built: Record) -> tuple[Fact, ...]:
 
 
 def _times(figures: object) -> str:
+    if isinstance(figures, bool):
+        return "yes" if figures else "no"
     if not isinstance(figures, Mapping):
         return str(figures)
     return ", ".join(
@@ -225,6 +234,14 @@ def of_beside(beside: Record | None) -> tuple[Fact, ...]:
         return ()
     how = "from the cache" if beside["cached"] else "built in this run"
     return _known((_fact("built for", f"{beside['backend']}, {how}"), *_of_facts(beside["facts"])))
+
+
+def of_all_beside(engines: Iterable[Record]) -> tuple[Fact, ...]:
+    """Which TensorRT built engines that this machine did not run, for the whole run."""
+    built = Counter(engine["beside"]["backend"] for engine in engines if engine.get("beside"))
+    return tuple(
+        _fact(f"built by {name} besides", f"{count} engines, not run") for name, count in built.items()
+    )
 
 
 def _tally(counts: Iterable[tuple[str, int]]) -> str:

@@ -86,7 +86,10 @@ def index(document: Record) -> IndexView:
         problems=found("error", "fail"),
         unsure=found("inconclusive"),
         skipped=found("skipped"),
-        environment=facts.of_environment(document["environment"] or {}),
+        environment=(
+            *facts.of_environment(document["environment"] or {}),
+            *facts.of_all_beside(document["engines"]),
+        ),
         run=facts.of_run(document["run"] or {}),
     )
 
