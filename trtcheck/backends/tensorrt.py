@@ -357,7 +357,7 @@ class TensorRt:
                 f"{label} cannot run engines here", where=engine if prebuilt else None, found=self.cannot_run,
                 hint="judge recorded outputs of the device: docs/embedded.md"
                 if prebuilt
-                else "pytest --trt-build-only, or --trt-backend=auto, which goes on emulated",
+                else "pytest --trt-build-only, or --trt-backend=auto, which goes on with another",
             )  # fmt: skip
         for plugin in plugins:
             require_plugin(plugin)
