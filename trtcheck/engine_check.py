@@ -92,7 +92,8 @@ def build(
         model=case.name, engine=engine.name, check=Check.BUILD, verdict=verdict,
         message="; ".join(failures or told), numerics=built.numerics,
         measured={
-            "cached": built.cached, "facts": dict(built.facts), "lowered": dict(built.lowered),
+            "backend": built.backend, "cached": built.cached, "facts": dict(built.facts),
+            "lowered": dict(built.lowered),
             "gates": gates_record(case.gates),
             "beside": None
             if also is None

@@ -108,6 +108,7 @@ def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -
             check: _worst(i["verdict"] for i in items if i["check"] == check)
             for check in dict.fromkeys(i["check"] for i in items)
         },
+        "backend": facts.get("backend"),
         "cached": facts.get("cached"),
         "facts": facts.get("facts"),
         "lowered": facts.get("lowered"),
@@ -117,7 +118,7 @@ def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -
 
 
 _NOT_EVALUATED: Mapping[str, Any] = {
-    "precision": None, "backend": None, "images": None, "labelled": None, "classes": [], "accuracy": None,
+    "precision": None, "images": None, "labelled": None, "classes": [], "accuracy": None,
     "top_k": None, "averages": None, "confusion": None, "confusions": [], "outputs": [], "agreement": None,
     "flips": None, "overflow": None, "problems": [],
 }  # fmt: skip
