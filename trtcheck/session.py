@@ -440,7 +440,7 @@ def _batching(
     wanted, fixed = engine.fixed_batch, reference.fixed_batch
     limits = batch_limits(built.facts.get("profile") or {})
     if wanted is None and fixed is None and limits is not None:
-        size = min(case.batch, limits[1])
+        size = max(limits[0], min(case.batch, limits[1]))
         # An engine that takes no single image gets its last batch padded, as one of a fixed batch does.
         wanted = size if limits[0] > 1 else None
         if wanted is None:
