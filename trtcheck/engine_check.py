@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -138,16 +138,13 @@ def _not_as_asked(precision: Precision | None, built: BuiltEngine) -> str | None
     computes = _products(built)
     if not computes:
         return _no_products(precision, built.facts.get("types", {}))
-    others = {
-        node: found
-        for node, found in computes.items()
-        if found != precision.value and not _is_stated(node, built.lowered)
-    }
-    as_asked = sum(found == precision.value for found in computes.values())
-    if as_asked and not others:
+    differ = {node: found for node, found in computes.items() if found != precision.value}
+    stated = _stated(differ, built.lowered)
+    others = {node: found for node, found in differ.items() if node not in stated}
+    if len(differ) < len(computes) and not others:
         return None
     if not others:
-        why = "; ".join(_reasons(computes, precision, built))
+        why = "; ".join(_reasons(stated))
         none = f"none of {len(computes)} nodes ({_KINDS}) computes in it"
         return f"{precision.value} was asked for, but {none}: {why}"
     named = ", ".join(f"'{node}' in {found}" for node, found in list(others.items())[:_TOLD])
@@ -167,30 +164,32 @@ def _exceptions(precision: Precision | None, built: BuiltEngine) -> tuple[str, .
     if precision is None:
         return ()
     computes = _products(built)
-    reasons = _reasons(computes, precision, built)
-    count = sum(found != precision.value for found in computes.values())
+    differ = [node for node, found in computes.items() if found != precision.value]
+    reasons = _reasons(_stated(differ, built.lowered))
     if not reasons:
         return ()
-    return (
-        f"{count} of {len(computes)} nodes ({_KINDS}) compute in another precision: {'; '.join(reasons)}",
-    )
+    told = "; ".join(reasons)
+    return (f"{len(differ)} of {len(computes)} nodes ({_KINDS}) compute in another precision: {told}",)
 
 
-def _reasons(computes: Mapping[str, str], precision: Precision, built: BuiltEngine) -> list[str]:
-    """The stated reasons why products compute in another precision, each with some of their names."""
-    kept = {entry["node"]: str(entry["reason"]) for entry in built.lowered.get("kept", ())}
+def _stated(nodes: Iterable[str], lowered: Mapping[str, Any]) -> dict[str, str]:
+    """Why *nodes* compute in another precision, where that is stated: kept with a reason, or excluded."""
+    kept = {entry["node"]: str(entry["reason"]) for entry in lowered.get("kept", ())}
+    patterns = lowered.get("exclude", ())
+    return {
+        node: kept.get(node, "excluded")
+        for node in nodes
+        if node in kept or any(fnmatchcase(node, pattern) for pattern in patterns)
+    }
+
+
+def _reasons(stated: Mapping[str, str]) -> list[str]:
+    """The stated reasons, each with some of its nodes by name."""
     nodes: dict[str, list[str]] = {}
-    for node, found in computes.items():
-        if found != precision.value and _is_stated(node, built.lowered):
-            nodes.setdefault(kept.get(node, "excluded"), []).append(node)
+    for node, reason in stated.items():
+        nodes.setdefault(reason, []).append(node)
     told = [f"{listed(names, 3)} ({reason})" for reason, names in nodes.items()]
     return told if len(told) <= _TOLD else [*told[:_TOLD], f"{len(told) - _TOLD} more reasons"]
-
-
-def _is_stated(node: str, lowered: Mapping[str, Any]) -> bool:
-    """Whether it is stated that *node* computes in another precision: excluded, or kept with a reason."""
-    kept = {entry["node"] for entry in lowered.get("kept", ())}
-    return node in kept or any(fnmatchcase(node, pattern) for pattern in lowered.get("exclude", ()))
 
 
 def _no_products(precision: Precision, types: Mapping[str, int]) -> str | None:

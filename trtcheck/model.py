@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,14 @@ class Signature:
         sizes = {t.shape[0] for t in self.inputs if t.shape}
         fixed = sizes - {None}
         return next(iter(fixed)) if len(fixed) == 1 and None not in sizes else None
+
+    def with_batch(self, size: int) -> Signature:
+        """The same with inputs that prescribe batches of *size*."""
+        inputs = tuple(
+            replace(tensor, shape=(size, *tensor.shape[1:])) if tensor.shape else tensor
+            for tensor in self.inputs
+        )
+        return replace(self, inputs=inputs)
 
 
 def load(path: Path, *, weights: bool = True) -> onnx.ModelProto:

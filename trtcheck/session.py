@@ -452,11 +452,7 @@ def _batching(
             "the engine has another batch size than the reference model", where=built.path,
             expected=f"batch {fixed}", found=f"batch {wanted}",
         )  # fmt: skip
-    inputs = tuple(
-        replace(tensor, shape=(wanted, *tensor.shape[1:]) if tensor.shape else tensor.shape)
-        for tensor in reference.inputs
-    )
-    return replace(reference, inputs=inputs), wanted
+    return reference.with_batch(wanted), wanted
 
 
 def read_evaluations(shared: Path) -> list[Evaluation]:

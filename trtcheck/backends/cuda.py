@@ -11,11 +11,11 @@ import contextlib
 import ctypes
 import math
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 
+from trtcheck.backends.base import Closing
 from trtcheck.errors import BackendError
 from trtcheck.gpu import Gpu, bindings, checked, describe, find_gpu
 
@@ -26,22 +26,6 @@ LESS_MEMORY = "a smaller batch, or an end to other programs on this GPU"
 """What helps where the GPU's memory does not do."""
 
 _MIB = 2**20
-
-
-class Closing:
-    """Something that is closed at the end of a ``with`` block."""
-
-    def close(self) -> None:
-        """Releases it; a second time does nothing."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @final

@@ -6,15 +6,14 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, final
 
 import ml_dtypes
 import numpy as np
 import onnx
 
 from trtcheck import model as models
-from trtcheck.backends.base import BackendInfo
+from trtcheck.backends.base import BackendInfo, Closing
 from trtcheck.backends.emulation import emulate, is_emulated
 from trtcheck.backends.graph_types import ELEMENTS, narrow_border, typed
 from trtcheck.backends.overflow import first_overflow
@@ -217,7 +216,7 @@ def _fitted_array(array: np.ndarray, tensor: Tensor, where: Path | None) -> np.n
 
 
 @final
-class OrtSession:
+class OrtSession(Closing):
     """An ONNX file in ONNX Runtime; a `trtcheck.backends.base.LoadedEngine`.
 
     Args:
@@ -265,14 +264,6 @@ class OrtSession:
     def close(self) -> None:
         """Frees the session."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def reference_session(onnx: Path, threads: int) -> OrtSession:

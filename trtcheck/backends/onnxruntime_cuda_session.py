@@ -14,7 +14,8 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from trtcheck import model as models
-from trtcheck.backends.cuda import LESS_MEMORY, Binding, Buffer, Closing, Device, Stream
+from trtcheck.backends.base import Closing
+from trtcheck.backends.cuda import LESS_MEMORY, Binding, Buffer, Device, Stream
 from trtcheck.backends.graph_types import ELEMENTS
 from trtcheck.backends.onnxruntime import fitted, library, runtime_errors, session_options
 from trtcheck.errors import BackendError, EngineError

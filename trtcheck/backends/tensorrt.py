@@ -148,12 +148,8 @@ class TensorRt:
             "version": self._info.version,
             "build_version": BUILD_VERSION,
             "polygraphy": metadata.version("polygraphy"),  # whose defaults are the builder's settings
-            "tf32": plan.tf32,
             "shapes": _profile(plan),
-            "workspace_mb": spec.workspace_mb,
-            "optimization_level": spec.optimization_level,
-            "version_compatible": spec.version_compatible,
-            "hardware_compatible": spec.hardware_compatible,
+            **_flags(plan),
             "plugins": [digests.of_files([plugin]) for plugin in spec.plugins],
             "gpu": _identity_of(find_gpu()) if why_no_gpu() is None else None,
             "system": [platform.system(), platform.machine()],
@@ -194,17 +190,12 @@ class TensorRt:
             hardware_compatible=spec.hardware_compatible and not self._flavour.is_rtx,
             plugins=[str(plugin) for plugin in spec.plugins], timing_cache=self._timing_cache(),
         )  # fmt: skip
-        flags = {
-            "tf32": plan.tf32, "version_compatible": spec.version_compatible,
-            "hardware_compatible": spec.hardware_compatible,
-            "optimization_level": spec.optimization_level, "workspace_mb": spec.workspace_mb,
-        }  # fmt: skip
         return {
             **facts,
             **self._inspected(target, plan),
             "tensorrt": {"flavour": self._flavour.name, "version": self._info.version},
             "profile": shapes,
-            "flags": flags,
+            "flags": _flags(plan),
             "notes": [*facts["notes"], *notes],
         }
 
@@ -372,6 +363,16 @@ def _profile(plan: BuildPlan) -> dict[str, dict[str, list[int]]]:
         name: {key: list(sizes) for key, sizes in asdict(shape).items()}
         for name, shape in plan.shapes.items()
     }
+
+
+def _flags(plan: BuildPlan) -> dict[str, Any]:
+    """The settings that reach the builder, besides shapes and plugins."""
+    spec = plan.spec
+    return {
+        "tf32": plan.tf32, "version_compatible": spec.version_compatible,
+        "hardware_compatible": spec.hardware_compatible, "optimization_level": spec.optimization_level,
+        "workspace_mb": spec.workspace_mb,
+    }  # fmt: skip
 
 
 def _identity_of(gpu: Gpu) -> dict[str, Any]:

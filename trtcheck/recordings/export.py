@@ -7,7 +7,6 @@ import difflib
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,11 +162,7 @@ def _batching(
     rest = images % size
     if not pad and (rest == 0 or rest >= low):
         return signature, size
-    inputs = tuple(
-        replace(tensor, shape=(size, *tensor.shape[1:])) if tensor.shape else tensor
-        for tensor in signature.inputs
-    )
-    return replace(signature, inputs=inputs), size
+    return signature.with_batch(size), size
 
 
 def _limits(signature: Signature, case: Case) -> tuple[int, int] | None:
