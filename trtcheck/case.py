@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trtcheck import given
 from trtcheck.errors import CaseError
+from trtcheck.names import matching
 
 if TYPE_CHECKING:
     from trtcheck.data import Source
@@ -51,10 +52,32 @@ class Check(StrEnum):
     """The checks of one model and engine, in the order in which they run."""
 
     BUILD = "build"
+    CALIBRATION = "calibration"
+    """Of INT8 engines: what the calibration data have seen and what they must not have seen."""
     OUTPUTS = "outputs"
+    BATCH_INVARIANCE = "batch_invariance"
+    """Whether an image's answer depends on the images beside it in a batch."""
     ACCURACY = "accuracy"
     RECALL = "recall"
     PRECISION = "precision"
+
+
+class DropTest(StrEnum):
+    """What makes a drop of recall, precision or accuracy a failure."""
+
+    PAIRED = "paired"
+    """It reaches the margin, and an exact paired test says that it is no noise."""
+    THRESHOLD = "threshold"
+    """It reaches the margin; noise does, too."""
+    PROVEN = "proven"
+    """It is not proven to be smaller than the margin: the upper Tango score bound does not lie below it."""
+
+
+class OnFinding(StrEnum):
+    """What becomes of a finding that is no regression by itself."""
+
+    TELL = "tell"
+    FAIL = "fail"
 
 
 class Precision(StrEnum):
@@ -196,13 +219,23 @@ def _shape_ranges(value: object) -> dict[str, ShapeRange] | None:
 
 @dataclass(frozen=True)
 class ClassGates:
-    """Margins of one class; None means the model's own."""
+    """Limits of one class; None means the model's own.
+
+    Attributes:
+        recall_drop: Largest accepted drop of recall, as a fraction.
+        precision_drop: The same for precision.
+        recall_floor: Smallest accepted recall, whatever the reference's.
+        precision_floor: The same for precision.
+    """
 
     recall_drop: float | None = None
     precision_drop: float | None = None
+    recall_floor: float | None = None
+    precision_floor: float | None = None
 
     def __post_init__(self) -> None:
-        given.settle(self, ("recall_drop", "precision_drop"), given.SHARE, given.share)
+        names = ("recall_drop", "precision_drop", "recall_floor", "precision_floor")
+        given.settle(self, names, given.SHARE, given.share)
 
 
 @dataclass(frozen=True)
@@ -215,7 +248,16 @@ class Gates:
         accuracy_drop: The same for accuracy over all labelled images.
         top_k_accuracy_drop: The same for top-k accuracy; None leaves it ungated.
         alpha: False-alarm rate of one item (one model, engine and check).
-        classes: Margins of single classes by name.
+        test: What makes a drop a failure.
+        key_classes: Names or patterns (fnmatch) of the classes that share a quarter of alpha of their own.
+        pooled_drop: Smallest drop over all classes together that the pooled test fails, as a fraction.
+        must_see: A class whose minimum detectable drop is larger is blind, as a fraction.
+        recall_floor: Smallest accepted recall of any class; None leaves it ungated, as for the following.
+        precision_floor: Smallest accepted precision of any class.
+        accuracy_floor: Smallest accepted accuracy.
+        accuracy_target: Smallest accepted share of the reference's accuracy (MLPerf: .99 or .999).
+        classes: Limits of single classes, by name or pattern (fnmatch); what stands first comes first.
+        churn: Largest accepted share of images whose answer changed.
         max_abs: Largest absolute output error accepted; None leaves it ungated, as for the following.
         max_rel: Largest relative output error.
         relative_l2: Largest relative L2 error of an output.
@@ -224,6 +266,12 @@ class Gates:
         top1_agreement: Smallest share of images on which engine and reference agree.
         engine_mb: Largest size of the engine's file, in MB (1e6 bytes).
         memory_mb: Largest device memory that the engine needs while it runs, in MB.
+        batch_tolerance: Largest relative L2 difference of an image's output between batches; None for what
+            the precision rounds to.
+        saturation: Largest share of a tensor's evaluation activations outside the calibrated range that is
+            not told.
+        on_calibration: Whether findings of the ``calibration`` check are told or fail it.
+        on_inconclusive: Whether an inconclusive item is told or fails.
     """
 
     recall_drop: float = 0.01
@@ -231,7 +279,16 @@ class Gates:
     accuracy_drop: float = 0.01
     top_k_accuracy_drop: float | None = None
     alpha: float = 0.01
+    test: DropTest = DropTest.PAIRED
+    key_classes: tuple[str, ...] = ()
+    pooled_drop: float = 0.002
+    must_see: float = 0.6
+    recall_floor: float | None = None
+    precision_floor: float | None = None
+    accuracy_floor: float | None = None
+    accuracy_target: float | None = None
     classes: Mapping[str, ClassGates] = field(default_factory=dict)
+    churn: float | None = None
     max_abs: float | None = None
     max_rel: float | None = None
     relative_l2: float | None = None
@@ -240,15 +297,25 @@ class Gates:
     top1_agreement: float | None = None
     engine_mb: float | None = None
     memory_mb: float | None = None
+    batch_tolerance: float | None = None
+    saturation: float = 0.01
+    on_calibration: OnFinding = OnFinding.TELL
+    on_inconclusive: OnFinding = OnFinding.TELL
 
     def __post_init__(self) -> None:
-        for name in ("recall_drop", "precision_drop", "accuracy_drop", "alpha"):
+        required = ("recall_drop", "precision_drop", "accuracy_drop", "pooled_drop", "must_see", "saturation")
+        for name in (*required, "alpha", "test", "key_classes", "on_calibration", "on_inconclusive"):
             if getattr(self, name) is None:
-                raise given.wrong(f"Gates.{name}", given.RATE if name == "alpha" else given.SHARE, None)
-        shares = ("recall_drop", "precision_drop", "accuracy_drop", "top_k_accuracy_drop", "cosine")
-        given.settle(self, (*shares, "top1_agreement"), given.SHARE, given.share)
+                raise given.wrong(f"Gates.{name}", "a value, or nothing for the default", None)
+        floors = ("recall_floor", "precision_floor", "accuracy_floor", "accuracy_target")
+        shares = (*required, *floors, "top_k_accuracy_drop", "cosine", "top1_agreement", "churn")
+        given.settle(self, shares, given.SHARE, given.share)
         given.settle(self, ("alpha",), given.RATE, given.rate)
-        sizes = ("engine_mb", "memory_mb")
+        given.settle(self, ("test",), " or ".join(DropTest), lambda value: given.member(DropTest, value))
+        given.settle(self, ("key_classes",), "a list of strings", given.texts)
+        finding = ("on_calibration", "on_inconclusive")
+        given.settle(self, finding, " or ".join(OnFinding), lambda value: given.member(OnFinding, value))
+        sizes = ("engine_mb", "memory_mb", "batch_tolerance")
         given.settle(
             self,
             ("max_abs", "max_rel", "relative_l2", "kl", *sizes),
@@ -257,12 +324,36 @@ class Gates:
         )
         given.settle(self, ("classes",), "a mapping of class name to ClassGates", _class_gates)
 
-    def margin(self, check: Check, name: str) -> float:
-        """The accepted drop of recall or precision of class *name*, as a fraction."""
-        own = self.classes.get(name, ClassGates())
-        if check is Check.RECALL:
-            return self.recall_drop if own.recall_drop is None else own.recall_drop
-        return self.precision_drop if own.precision_drop is None else own.precision_drop
+    def of_classes(self, names: Sequence[str]) -> tuple[ClassGates, ...]:
+        """The limits of each class of *names*, nothing left to look up.
+
+        An entry of ``classes`` that is a class's name counts before patterns, these in their order.
+        """
+        entries = sorted(self.classes.items(), key=lambda entry: entry[0] not in names)
+        own: dict[str, list[ClassGates]] = {name: [] for name in names}
+        for entry, gates in entries:
+            for name in matching(entry, names):
+                own[name].append(gates)
+        model = ClassGates(self.recall_drop, self.precision_drop, self.recall_floor, self.precision_floor)
+        return tuple(_first_of([*own[name], model]) for name in names)
+
+    def key_among(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The key classes among *names*, in their order."""
+        keys = {name for entry in self.key_classes for name in matching(entry, names)}
+        return tuple(name for name in names if name in keys)
+
+    def unmatched(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The entries of ``classes`` and ``key_classes`` that stand for no class of *names*."""
+        return tuple(entry for entry in (*self.classes, *self.key_classes) if not matching(entry, names))
+
+
+def _first_of(gates: Sequence[ClassGates]) -> ClassGates:
+    """Every limit from the first of *gates* that sets it."""
+
+    def first(limit: str) -> float | None:
+        return next((value for own in gates if (value := getattr(own, limit)) is not None), None)
+
+    return ClassGates(*(first(limit.name) for limit in fields(ClassGates)))
 
 
 def _class_gates(value: object) -> dict[str, ClassGates] | None:
@@ -432,6 +523,8 @@ class Outcome:
         numerics: How the engine's answers came about; None where nothing was built.
         measured: The check's figures, JSON-ready (see docs/report-schema.md).
         notes: What a reader should know beside the verdict.
+        warnings: What a reader must know although the check did not fail; told in the terminal, too.
+        strict: Whether an inconclusive verdict fails.
     """
 
     model: str
@@ -442,3 +535,12 @@ class Outcome:
     numerics: Numerics | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    strict: bool = False
+
+    @property
+    def fails(self) -> bool:
+        """Whether pytest is to fail the item."""
+        return self.verdict in (Verdict.FAIL, Verdict.ERROR) or (
+            self.strict and self.verdict is Verdict.INCONCLUSIVE
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 
 
 def slug(name: str) -> str:
@@ -44,3 +45,8 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
     every = list(names)
     shown = ", ".join(f"'{name}'" for name in every[:limit])
     return shown if len(every) <= limit else f"{shown} and {len(every) - limit} more"
+
+
+def matching(entry: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The *names* that *entry* stands for: the one it is, or those that fit it as a pattern (fnmatch)."""
+    return (entry,) if entry in names else tuple(name for name in names if fnmatchcase(name, entry))
