@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_evaluation import compared, judged, record
 
-from trtcheck import checks, engine_check, judge
+from trtcheck import checks, engine_check, judge, outcomes
 from trtcheck.baselines import schema, store
 from trtcheck.case import ALL_CHECKS, Check, ClassGates, Gates, Numerics, Verdict
 from trtcheck.errors import BaselineError, CaseError
@@ -127,7 +127,7 @@ def test_each_limit_gates_its_figure(gate, passing, failing, message):
     assert outcome.measured["limits"][gate] == failing
 
 
-@pytest.mark.parametrize("gate", ["kl", "top1_agreement"])
+@pytest.mark.parametrize("gate", ["kl", "top1_agreement", "churn"])
 def test_limits_on_scores_fail_where_there_are_none(gate):
     outcome = checks.outputs(compare([[1.0]], [[1.0]]), replace(GATES, **{gate: 0.0}))
     assert (outcome.verdict, outcome.message) == (FAIL, f"{gate} cannot be judged: there are no class scores")
@@ -149,8 +149,11 @@ def test_recall_names_the_class_its_numbers_and_its_evidence():
     assert outcome.verdict is FAIL
     assert outcome.message == (
         "recall of 'Bag' fell from 1.000 to .850 "
-        "(support 200: 30 newly wrong, 0 newly right, p = 2.8e-09, limit 1.0 points)"
+        "(support 200: 30 newly wrong, 0 newly right, p = 1.9e-09, limit 1.0 points); recall of all classes "
+        "together fell by 5.0 points (600 images: 30 newly wrong, 0 newly right, p < 1e-9, limit 0.2 points)"
     )
+    pooled = outcome.measured["pooled"]
+    assert (pooled["verdict"], pooled["b"], pooled["images"], pooled["drop"]) == ("fail", 30, 600, 0.05)
     row = outcome.measured["classes"][2]
     assert (row["name"], row["support"], row["before"], row["after"]) == ("Bag", 200, 1.0, 0.85)
     assert (row["b"], row["c"], row["verdict"], row["drop"]) == (30, 0, "fail", pytest.approx(0.15))
@@ -165,7 +168,9 @@ def test_precision_names_the_class_that_gained_false_positives():
     assert outcome.verdict is FAIL
     assert outcome.message == (
         "precision of 'Shirt' fell from 1.000 to .870 "
-        "(support 200: 30 new false positives, 0 gone, p = 2.8e-09, limit 1.0 points)"
+        "(support 200: 30 new false positives, 0 gone, p = 1.9e-09, limit 1.0 points); precision of all "
+        "classes together fell by 5.0 points (600 images: 30 newly given to a wrong class, 0 no more, "
+        "p < 1e-9, limit 0.2 points)"
     )
 
 
@@ -186,9 +191,14 @@ def test_a_pass_says_what_it_could_have_missed():
     detectable = checks.recall(same, GATES).measured["classes"][0]["detectable"]
     assert checks.recall(same, GATES).message == (
         "recall holds in 3 classes: no class fell; "
-        f"a drop under {detectable * 100:.1f} points could have been missed in any class"
+        f"a drop under {detectable * 100:.1f} points could have been missed in any class, "
+        "under 4.0 points in all together"
     )
-    assert "new false positives, under" in checks.precision(same, GATES).message
+    precise = checks.precision(same, GATES)
+    detectable = precise.measured["classes"][0]["detectable"]
+    assert f"a drop under {detectable * 100:.1f} points could have been missed in any" in precise.message
+    keyed = checks.recall(same, replace(GATES, key_classes=("Ba*",))).message
+    assert "could have been missed in 'Shirt', under 9.3 points in key class 'Bag', under 4.0" in keyed
 
 
 def test_inconclusive_classes_and_empty_ones_are_named():
@@ -197,19 +207,21 @@ def test_inconclusive_classes_and_empty_ones_are_named():
     outcome = checks.recall(evaluation, GATES)
     assert outcome.verdict is PASS
     assert "recall holds in 1 classes" in outcome.message
-    assert "too few images to tell for 'Coat'" in outcome.message
+    assert "8 images of class 'Coat': no drop can be seen; about 100 images would show" in outcome.message
     assert "no images of 'Bag'" in outcome.message
     assert outcome.measured["classes"][2]["before"] is None
     few = judged([0, 1, 0, 1], [0, 1, 0, 1], [0, 1, 0, 0], ("Shirt", "Coat"))
     outcome = checks.recall(few, GATES)
     assert outcome.verdict is INCONCLUSIVE
-    assert "observed drops: 'Coat' 50.0 points of 2 images" in outcome.message
+    assert (
+        "'Coat' fell by 50.0 points of 2 images, which can be noise; no drop can be seen" in outcome.message
+    )
     outcome = checks.accuracy(few, GATES)
     assert outcome.verdict is INCONCLUSIVE
     assert outcome.message.startswith(
-        "accuracy 1.000 -> .750 of 4 images: too few images to tell (1 newly wrong"
+        "accuracy 1.000 -> .750 of 4 images: fell by 25.0 points, which can be noise (1 newly wrong"
     )
-    assert outcome.message.endswith("no drop could have been seen")
+    assert "no drop can be seen; about 50 images would show 23.1 points" in outcome.message
 
 
 def test_margins_of_single_classes():
@@ -220,6 +232,81 @@ def test_margins_of_single_classes():
     assert [row["margin"] for row in outcome.measured["classes"]] == [0.5, 0.5, 0.0]
 
 
+def test_limits_by_pattern_and_name():
+    gates = replace(
+        GATES, recall_drop=0.5, pooled_drop=1.0,
+        classes={"[BC]*": ClassGates(recall_drop=0.2), "Bag": ClassGates(recall_floor=0.8)},
+    )  # fmt: skip
+    rows = checks.recall(evaluated(wrong(0, 60, 50)), gates).measured["classes"]
+    assert [(row["name"], row["margin"], row["floor"]) for row in rows] == [
+        ("Shirt", 0.5, None), ("Coat", 0.2, None), ("Bag", 0.2, 0.8),
+    ]  # fmt: skip
+    assert [row["verdict"] for row in rows] == ["pass", "fail", "fail"]
+
+
+def test_a_floor_and_a_target_are_told_with_their_numbers():
+    same = wrong(0, 0, 30)
+    gates = replace(GATES, recall_floor=0.9, accuracy_floor=0.96)
+    outcome = checks.recall(evaluated(same, reference=same), gates)
+    assert outcome.message == (
+        "recall of 'Bag' is .850, below the floor of .9 (before: .850, support 200: 0 newly wrong, 0 newly right)"
+    )
+    outcome = checks.accuracy(evaluated(same, reference=same), gates)
+    assert outcome.message == "accuracy .950 -> .950 of 600 images: below the floor of .96"
+    gates = replace(GATES, accuracy_target=0.99, accuracy_drop=0.5)
+    outcome = checks.accuracy(evaluated(wrong(0, 0, 30)), gates)
+    assert outcome.verdict is FAIL
+    assert outcome.message == (
+        "accuracy 1.000 -> .950 of 600 images: below 99 % of the reference's, which is .990"
+    )
+
+
+def test_floors_are_not_held_against_the_approved_results_again(tmp_path):
+    now = evaluated(wrong(0, 0, 30), reference=wrong(0, 0, 30))
+    outcome = checks.recall(now, replace(GATES, recall_floor=0.9), approve(tmp_path, now)(now))
+    assert outcome.verdict is FAIL
+    assert outcome.measured["baseline"]["verdict"] == "pass"
+
+
+def test_key_classes_hold_against_the_approved_results_too(tmp_path):
+    gates = replace(GATES, key_classes=("Bag",))
+    now = evaluated(wrong(0, 0, 40), reference=wrong(0, 0, 40))
+    outcome = checks.recall(now, gates, approve(tmp_path, evaluated(TRUTH))(now))
+    assert "against the approved baseline: recall of key class 'Bag' fell" in outcome.message
+    assert outcome.measured["baseline"]["paired"] is True
+
+
+@pytest.mark.parametrize(
+    ("changed", "limit", "test", "verdict"),
+    [
+        (6, None, "paired", PASS),
+        (6, 0.01, "paired", PASS),  # 1 % of 600
+        (7, 0.01, "paired", INCONCLUSIVE),
+        (30, 0.01, "paired", FAIL),
+        (7, 0.01, "threshold", FAIL),
+        (6, 0.01, "threshold", PASS),
+        (6, 0.01, "proven", FAIL),
+        (0, 0.01, "proven", PASS),
+    ],
+)
+def test_churn_is_gated_by_its_exact_bounds(changed, limit, test, verdict):
+    old = np.eye(3)[TRUTH]
+    new = np.eye(3)[wrong(changed)]
+    evaluation = replace(
+        compared({"y": old}, {"y": new}, truth=TRUTH, classes=["a", "b", "c"]), record=record()
+    )
+    outcome = checks.outputs(evaluation, replace(GATES, churn=limit, test=test))
+    assert outcome.verdict is verdict
+    churn = outcome.measured["churn"]
+    assert churn["rate"] == changed / 600
+    assert churn["low"] <= churn["rate"] < churn["high"]
+    assert churn["confidence"] == 0.99
+    if limit is not None:
+        assert "of the answers changed (limit 1 %; at 99 % confidence between" in outcome.message
+    if verdict is INCONCLUSIVE:
+        assert "too few images to tell" in outcome.message
+
+
 def test_many_failed_classes_fit_into_a_message():
     truth = np.repeat(np.arange(200), 60)
     names = [f"class {k}" for k in range(200)]
@@ -227,7 +314,7 @@ def test_many_failed_classes_fit_into_a_message():
     assert outcome.verdict is FAIL
     assert outcome.message.count("fell from 1.000 to .000") == 10
     assert "; also of 'class 10', " in outcome.message
-    assert outcome.message.endswith("and 180 more")
+    assert "and 180 more; recall of all classes together fell by 100.0 points" in outcome.message
     assert sum(row["verdict"] == "fail" for row in outcome.measured["classes"]) == 200
 
 
@@ -277,8 +364,9 @@ def test_nothing_to_judge_is_an_error_and_not_a_pass(check):
         checks.CHECKS[check](compare([[1.0]], [[1.0]]), GATES, None)
 
 
-def test_every_check_but_build_judges_an_evaluation():
-    assert set(checks.CHECKS) == set(ALL_CHECKS) - {Check.BUILD}
+def test_the_checks_that_judge_an_evaluation_are_known_by_name():
+    others = {Check.BUILD, Check.CALIBRATION, Check.BATCH_INVARIANCE}
+    assert set(checks.CHECKS) == set(ALL_CHECKS) - others
 
 
 # against the approved baseline
@@ -297,7 +385,7 @@ def test_worse_than_approved_fails_although_equal_to_the_reference(check, tmp_pa
     assert outcome.verdict is FAIL
     assert outcome.message.startswith("against the approved baseline: ")
     assert "fell" in outcome.message.partition(";")[0]
-    assert checks.UNPAIRED not in outcome.notes
+    assert outcomes.UNPAIRED not in outcome.notes
     baseline = outcome.measured["baseline"]
     assert baseline["verdict"] == "fail"
     if check is Check.RECALL:
@@ -370,7 +458,7 @@ def test_edited_counts_are_compared_without_pairs_and_noted(check, tmp_path):
 
     now = evaluated(TRUTH)
     outcome = checks.CHECKS[check](now, GATES, edited(tmp_path, now, edit))
-    assert checks.UNPAIRED in outcome.notes
+    assert outcomes.UNPAIRED in outcome.notes
     assert outcome.verdict is PASS
     assert outcome.measured["baseline"]["verdict"] == "pass"
     if check is Check.RECALL:
@@ -390,7 +478,7 @@ def test_counts_without_fitting_answers_still_find_a_regression(lost, tmp_path):
     outcome = checks.recall(
         replace(now, labels=evaluated(wrong(0, 0, 40), wrong(0, 0, 40)).labels), GATES, find
     )
-    assert checks.UNPAIRED in outcome.notes
+    assert outcomes.UNPAIRED in outcome.notes
     assert outcome.verdict is FAIL
     assert "against the approved baseline: recall of 'Bag' fell from 1.000 to .800" in outcome.message
 
@@ -402,7 +490,7 @@ def test_answers_outside_the_classes_are_not_paired(tmp_path):
             tmp_path, now, lambda d, label=label: d.update(predictions=schema._pack(np.full(600, label)))
         )
         outcome = checks.recall(now, GATES, find)
-        assert checks.UNPAIRED in outcome.notes
+        assert outcomes.UNPAIRED in outcome.notes
         assert outcome.verdict is PASS
 
 

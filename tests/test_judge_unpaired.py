@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from trtcheck.case import Verdict
+from trtcheck.case import DropTest, Verdict
 from trtcheck.judge import unpaired
+from trtcheck.judge.family import Rules
 from trtcheck.metrics.confusion import Confusion
 
 PASS, FAIL, INCONCLUSIVE, SKIPPED = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.SKIPPED
@@ -41,9 +42,20 @@ def test_fisher_without_images_shows_nothing():
     assert unpaired.fisher_p(np.array([0, 1]), np.array([0, 5]), np.array([0, 10]))[0] == 1.0
 
 
-def judged(function, before, after, margin=0.01):
-    names = [str(k) for k in range(after.classes)]
-    return function(counts(before), after, classes=names, margins=[margin] * len(names), alpha=0.01)
+def rules(classes: int, **more) -> Rules:
+    given = {
+        "drop": 0.01, "floor": None, "class_drops": None, "class_floors": None, "key_classes": (),
+        "alpha": 0.01, "test": "paired", "pooled_drop": 0.002, "must_see": 0.6,
+    }  # fmt: skip
+    return Rules.of(classes, **(given | more))
+
+
+def judged(function, before, after, **more):
+    return function(counts(before), after, rules(after.classes, **more))
+
+
+def judged_accuracy(before, after, test=DropTest.PAIRED):
+    return unpaired.accuracy(counts(before), after, drop=0.01, alpha=0.01, test=test, must_see=0.6)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +77,13 @@ def test_precision_from_counts(wrong, verdict):
 
 def test_recall_needs_no_more_than_the_right_answers():
     before = counts(confused(1000, 100, 0)) | {"fn": [0, 0]}  # an edit of one column only
-    names = ["a", "b"]
-    row = unpaired.recall(
-        before, confused(1000, 160, 0), classes=names, margins=[0.01] * 2, alpha=0.01
-    ).classes[0]
+    row = unpaired.recall(before, confused(1000, 160, 0), rules(2)).classes[0]
     assert (row.before, row.verdict) == (0.9, FAIL)
 
 
 @pytest.mark.parametrize(("wrong", "verdict"), [(100, PASS), (125, INCONCLUSIVE), (200, FAIL)])
 def test_accuracy_from_counts(wrong, verdict):
-    result = unpaired.accuracy(
-        counts(confused(1000, 100, 0)), confused(1000, wrong, 0), drop=0.01, alpha=0.01
-    )
+    result = judged_accuracy(confused(1000, 100, 0), confused(1000, wrong, 0))
     assert (result.images, result.before, result.after) == (2000, 0.95, 1 - wrong / 2000)
     assert result.verdict is verdict
 
@@ -95,10 +102,7 @@ def test_a_class_without_images_is_skipped():
 def test_few_images_are_inconclusive():
     same = confused(8, 0, 0)
     assert judged(unpaired.recall, same, same).verdict is INCONCLUSIVE
-    assert (
-        unpaired.accuracy(counts(confused(3, 0, 0)), confused(3, 0, 0), drop=0.01, alpha=0.01).verdict
-        is INCONCLUSIVE
-    )
+    assert judged_accuracy(confused(3, 0, 0), confused(3, 0, 0)).verdict is INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -125,3 +129,40 @@ def test_a_pass_from_counts_says_what_it_could_have_seen():
     assert unpaired.detectable_drop(0, 0, 0.01) is None
     assert unpaired.detectable_drop(3, 0, 0.01) is None
     assert unpaired.detectable_drop(1000, 1000, 0.01) is None  # nothing left to lose
+
+
+def test_the_smallest_p_value_of_fishers_test_is_attained_where_all_bad_images_are_on_one_side():
+    for n, before, after in ((10, 3, 2), (10, 8, 9), (5, 0, 0), (7, 7, 7)):
+        total = before + after
+        every = [
+            float(unpaired.fisher_p(np.array(total - k), np.array(k), np.array(n)))
+            for k in range(max(0, total - n), min(total, n) + 1)
+        ]
+        found = unpaired.smallest_fisher_p(np.array(before), np.array(after), np.array(n))
+        assert float(found) == pytest.approx(min(every))
+
+
+def test_key_classes_and_a_plain_threshold_hold_for_counts_too():
+    before, after = confused(1000, 100, 0, 0), confused(1000, 112, 0, 0)
+    plain = judged(unpaired.recall, before, after)
+    assert (plain.verdict, plain.pooled.verdict) == (PASS, PASS)
+    assert judged(unpaired.recall, before, after, key_classes=["0"]).verdict is INCONCLUSIVE
+    threshold = judged(unpaired.recall, before, after, test="threshold")
+    assert (threshold.verdict, threshold.classes[0].verdict) == (FAIL, FAIL)
+    assert threshold.pooled.verdict is SKIPPED
+
+
+def test_a_small_harm_to_every_class_is_found_in_the_counts_of_all_together():
+    before, after = confused(1000, *[100] * 20), confused(1000, *[109] * 20)
+    result = judged(unpaired.recall, before, after)
+    assert result.named(FAIL) == ()
+    assert (result.verdict, result.pooled.verdict, result.pooled.b) == (FAIL, FAIL, 180)
+
+
+def test_proof_takes_the_answers_of_single_images():
+    before = confused(100_000, 10, 10)
+    for function in (unpaired.recall, unpaired.precision):
+        result = judged(function, before, before, test="proven")
+        assert (result.verdict, result.test) == (PASS, DropTest.PAIRED)
+        assert {row.interval for row in result.classes} == {None}
+    assert judged_accuracy(before, before, DropTest.PROVEN).test is DropTest.PAIRED

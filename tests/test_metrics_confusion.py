@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from trtcheck.metrics.confusion import NO_ANSWER, Confusion, confusion_matrix
+from trtcheck.metrics.confusion import CHUNK, NO_ANSWER, Confusion, confusion_matrix
 
 UNDEFINED = {"zero_division": np.nan}
 
@@ -44,6 +44,40 @@ def test_figures_are_those_of_scikit_learn(data):
     for average, found in (("macro", ours.macro), ("weighted", ours.weighted)):
         expected = metrics.precision_recall_fscore_support(y, z, labels=names, average=average, **UNDEFINED)
         np.testing.assert_allclose([found.precision, found.recall, found.f1], expected[:3], err_msg=average)
+
+
+def looped(truth, predicted, classes):
+    """The confusion matrix, one image at a time."""
+    matrix = [[0] * (classes + 1) for _ in range(classes)]
+    for label, answer in zip(truth, predicted, strict=True):
+        if label != -1:
+            matrix[label][answer] += 1  # an answer of -1 is the last column
+    return matrix
+
+
+@settings(deadline=None, max_examples=300)
+@given(answered(least_classes=1))
+def test_the_matrix_is_that_of_a_plain_loop(data):
+    assert confusion_matrix(*data).tolist() == looped(*data)
+
+
+@pytest.mark.parametrize(("classes", "size"), [(2, 3 * CHUNK + 7), (300, 90_301)])
+def test_more_images_than_are_counted_at_a_time_are_all_counted(classes, size):
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(-1, classes, (2, size))
+    assert size > max(CHUNK, classes * (classes + 1))
+    assert confusion_matrix(truth, predicted, classes).tolist() == looped(truth, predicted, classes)
+
+
+def test_no_images_are_no_counts():
+    matrix = confusion_matrix(np.zeros(0, int), np.zeros(0, int), 3)
+    assert (matrix.shape, matrix.sum(), matrix.dtype) == ((3, 4), 0, np.int64)
+
+
+def test_the_labels_stay_as_they_are():
+    truth, predicted = np.array([0, -1, 1]), np.array([-1, 0, 1])
+    truth.flags.writeable = predicted.flags.writeable = False
+    assert confusion_matrix(truth[::-1], predicted[::-1], 2).tolist() == [[0, 0, 1], [0, 1, 0]]
 
 
 @settings(deadline=None)
@@ -107,3 +141,18 @@ def test_labels_of_any_integer_type_count_alike(dtype):
 def test_labels_that_do_not_fit_are_refused(truth, predicted):
     with pytest.raises(ValueError, match=r"two equal vectors|outside -1\.\.2"):
         confusion_matrix(np.array(truth), np.array(predicted), 3)
+
+
+def test_a_label_out_of_place_is_found_wherever_it_stands():
+    truth = np.zeros(CHUNK + 1, int)
+    predicted = np.append(np.zeros(CHUNK, int), 2)
+    with pytest.raises(ValueError, match=r"predicted holds labels outside -1\.\.1"):
+        confusion_matrix(truth, predicted, 2)
+
+
+@pytest.mark.parametrize("labels", [np.array([0.0, 1.0]), np.array([0, 1.5]), np.array(["0", "1"])])
+def test_labels_that_are_no_integers_are_refused(labels):
+    with pytest.raises(ValueError, match="predicted must hold integer labels, got"):
+        confusion_matrix(np.array([0, 1]), labels, 2)
+    with pytest.raises(ValueError, match="truth must hold integer labels, got"):
+        confusion_matrix(labels, np.array([0, 1]), 2)

@@ -4,88 +4,182 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trtcheck.case import Check, Verdict
-from trtcheck.judge.classes import AccuracyVerdict, ClassesVerdict, ClassVerdict
-from trtcheck.names import fraction, listed, p_value, points
+from trtcheck.case import Check, DropTest, Verdict
+from trtcheck.judge.verdicts import AccuracyVerdict, ClassesVerdict, ClassVerdict, Enough, PooledVerdict
+from trtcheck.names import fraction, listed, p_value, percent, points
 
 _TOLD = 10
 """Failed classes whose figures stand in the message; the rest are named or counted."""
+_EXPLAINED = 3
+"""Inconclusive classes whose figures stand in the message."""
 
 
 def accuracy(what: str, result: AccuracyVerdict) -> str:
     """Accuracy before and after, the evidence, and what could have been missed; *what* names the figure."""
     change = f"{what} {fraction(result.before)} -> {fraction(result.after)} of {result.images} images"
-    evidence = f"{result.b} newly wrong, {result.c} newly right, {p_value(result.p)}"
-    limit = f"limit {points(result.margin)}"
-    if result.verdict is Verdict.FAIL:
-        return f"{change}: fell by {points(result.before - result.after)} ({evidence}, {limit})"
-    if result.verdict is Verdict.INCONCLUSIVE:
-        return f"{change}: too few images to tell ({evidence}, {limit}); {_seen(result.detectable)}"
-    return f"{change} ({evidence}, {limit}); {_seen(result.detectable)}"
+    flips = f"{result.b} newly wrong, {result.c} newly right, {p_value(result.p)}"
+    evidence = f"{flips}, limit {points(result.margin)}"
+    match result.verdict:
+        case Verdict.FAIL:
+            return f"{change}: {'; '.join(_accuracy_reasons(result, evidence))}"
+        case Verdict.INCONCLUSIVE if result.drop > 0 and result.drop >= result.margin:
+            told = f"{change}: fell by {points(result.drop)}, which can be noise ({evidence})"
+            return "; ".join(filter(None, [told, _cannot_see(result.detectable, result.enough)]))
+        case Verdict.INCONCLUSIVE:
+            told = f"{change}: too few images to tell ({evidence})"
+            return "; ".join(filter(None, [told, _cannot_see(result.detectable, result.enough)]))
+        case _:
+            return f"{change} ({evidence}); {_accuracy_missed(result)}"
 
 
-def _seen(detectable: float | None) -> str:
-    if detectable is None:
-        return "no drop could have been seen"
-    return f"a drop under {points(detectable)} could have been missed"
+def _accuracy_reasons(result: AccuracyVerdict, evidence: str) -> list[str]:
+    reasons = []
+    if result.floor is not None and result.after < result.floor:
+        reasons.append(f"below the floor of {_share(result.floor)}")
+    if result.target is not None and result.after < result.target * result.before:
+        least = result.target * result.before
+        reasons.append(f"below {percent(result.target)} of the reference's, which is {fraction(least)}")
+    if reasons and not (result.drop > 0 and result.drop >= result.margin):
+        return reasons
+    reasons.append(_fall(result, evidence))
+    return reasons
+
+
+def _fall(result: AccuracyVerdict | ClassVerdict, evidence: str, test: DropTest | None = None) -> str:
+    """The fall of a figure that fails by it, and by which rule."""
+    rule = result.test if isinstance(result, AccuracyVerdict) else test
+    if rule is DropTest.PROVEN:
+        bound = None if result.interval is None else result.interval[1]
+        return (
+            f"not proven to hold: the drop is {points(result.drop)} and may be {points(bound)} ({evidence})"
+        )
+    return f"fell by {points(result.drop)} ({evidence})"
+
+
+def _accuracy_missed(result: AccuracyVerdict) -> str:
+    if result.test is DropTest.PROVEN and result.interval is not None:
+        return f"proven: the drop is at most {points(result.interval[1])}"
+    return f"a drop under {points(result.detectable)} could have been missed"
+
+
+def _cannot_see(detectable: float | None, enough: Enough | None) -> str:
+    """What so few images cannot show, and how many would."""
+    seen = "no drop can be seen" if detectable is None else f"drops under {points(detectable)} cannot be seen"
+    return "; ".join(filter(None, [seen, _enough(enough)]))
+
+
+def _enough(enough: Enough | None) -> str:
+    return "" if enough is None else f"about {enough.images} images would show {points(enough.drop)}"
 
 
 def classes(check: Check, result: ClassesVerdict) -> str:
     """The failed classes with their figures; or how far the others held, and which cannot be told."""
     failed = result.named(Verdict.FAIL)
-    if failed:
-        told = "; ".join(_class_message(check, row) for row in failed[:_TOLD])
-        more = failed[_TOLD:]
-        told += f"; also of {listed((row.name for row in more), _TOLD)}" if more else ""
-        return "; ".join(filter(None, [told, _unsure(result)]))
+    parts = [_class_message(check, row, result.test) for row in failed[:_TOLD]]
+    if failed[_TOLD:]:
+        parts[-1] += f"; also of {listed((row.name for row in failed[_TOLD:]), _TOLD)}"
+    if result.pooled.verdict is Verdict.FAIL:
+        parts.append(_pooled_message(check, result.pooled))
+    if not parts:
+        parts += _held(check, result)
+    parts += _unsure(result)
     empty = result.named(Verdict.SKIPPED)
-    passed = result.named(Verdict.PASS)
-    parts = []
-    if passed:
-        worst = passed[0]
-        fell = worst.drop is not None and worst.drop > 0
-        largest = f"largest drop {points(worst.drop)} ('{worst.name}')" if fell else "no class fell"
-        parts.append(f"{check.value} holds in {len(passed)} classes: {largest}")
-        parts.append(_missed(check, passed))
-    if unsure := _unsure(result):
-        parts.append(unsure)
-    if empty:
+    if empty and not failed:
         parts.append(f"no images of {listed(row.name for row in empty)}")
     return "; ".join(parts)
 
 
-def _unsure(result: ClassesVerdict) -> str:
-    """The inconclusive classes, and why they are."""
-    unsure = result.named(Verdict.INCONCLUSIVE)
-    never = [row for row in unsure if row.before == 0]
-    gone = [row for row in unsure if row.before and row.after is None]
-    few = [row for row in unsure if row not in never and row not in gone]
-    parts = []
-    if few:
-        fell = [row for row in few if row.drop is not None and row.drop > 0]
-        drops = ", ".join(f"'{row.name}' {points(row.drop)} of {row.support}" for row in fell[:3])
-        observed = f" (observed drops: {drops} images)" if drops else ""
-        parts.append(f"too few images to tell for {listed(row.name for row in few)}{observed}")
-    if gone:
-        parts.append(f"no answer is {listed(row.name for row in gone)} any more")
-    if never:
-        parts.append(f"nothing to lose in {listed(row.name for row in never)}, never right before")
-    return "; ".join(parts)
-
-
-def _missed(check: Check, rows: Sequence[ClassVerdict]) -> str:
-    """What the pass could have missed in the class that sees least."""
-    blindest = max(rows, key=lambda row: row.detectable or 1.0)
-    seen = points(blindest.detectable)
-    where = "any class" if len({row.detectable for row in rows}) == 1 else f"'{blindest.name}'"
-    what = f"a drop under {seen}" if check is Check.RECALL else f"new false positives, under {seen},"
-    return f"{what} could have been missed in {where}"
-
-
-def _class_message(check: Check, row: ClassVerdict) -> str:
+def _class_message(check: Check, row: ClassVerdict, test: DropTest) -> str:
     kind = ("newly wrong", "newly right") if check is Check.RECALL else ("new false positives", "gone")
+    key = "key class " if row.key else ""
+    what = f"{check.value} of {key}'{row.name}'"
+    flips = f"support {row.support}: {row.b} {kind[0]}, {row.c} {kind[1]}"
+    if row.below_floor:
+        change = f"{what} is {fraction(row.after)}, below the floor of {_share(row.floor)}"
+        return f"{change} (before: {fraction(row.before)}, {flips})"
+    if test is DropTest.PROVEN:
+        evidence = f"{flips}, limit {points(row.margin)}"
+        return f"{what} {fraction(row.before)} -> {fraction(row.after)}: {_fall(row, evidence, test)}"
+    p = f", {p_value(row.p_adjusted)}" if test is DropTest.PAIRED else ""
     return (
-        f"{check.value} of '{row.name}' fell from {fraction(row.before)} to {fraction(row.after)} "
-        f"(support {row.support}: {row.b} {kind[0]}, {row.c} {kind[1]}, {p_value(row.p_adjusted)}, "
-        f"limit {points(row.margin)})"
+        f"{what} fell from {fraction(row.before)} to {fraction(row.after)} "
+        f"({flips}{p}, limit {points(row.margin)})"
     )
+
+
+def _pooled_message(check: Check, pooled: PooledVerdict) -> str:
+    kind = (
+        ("newly wrong", "newly right")
+        if check is Check.RECALL
+        else ("newly given to a wrong class", "no more")
+    )
+    return (
+        f"{check.value} of all classes together fell by {points(pooled.drop)} ({pooled.images} images: "
+        f"{pooled.b} {kind[0]}, {pooled.c} {kind[1]}, {p_value(pooled.p)}, limit {points(pooled.margin)})"
+    )
+
+
+def _share(value: float | None) -> str:
+    """A limit with all the digits that were given."""
+    return "none" if value is None else f"{value:g}".removeprefix("0")
+
+
+def _held(check: Check, result: ClassesVerdict) -> list[str]:
+    """How far the classes that pass held, and what that could have missed."""
+    passed = result.named(Verdict.PASS)
+    if not passed:
+        return []
+    worst = passed[0]
+    fell = worst.drop is not None and worst.drop > 0
+    largest = f"largest drop {points(worst.drop)} ('{worst.name}')" if fell else "no class fell"
+    return [f"{check.value} holds in {len(passed)} classes: {largest}", *_missed(passed, result)]
+
+
+def _missed(rows: Sequence[ClassVerdict], result: ClassesVerdict) -> list[str]:
+    """What the pass could have missed: in the class that sees least, in key classes, and overall."""
+    if result.test is DropTest.PROVEN:
+        widest = max(rows, key=lambda row: row.interval[1] if row.interval else 0.0)
+        bound = points(widest.interval[1] if widest.interval else None)
+        return [f"proven: no class's drop is larger than {bound} ('{widest.name}')"]
+    blindest = max(rows, key=lambda row: row.detectable or 1.0)
+    same = len({row.detectable for row in rows}) == 1
+    where = "any class" if same else f"'{blindest.name}'"
+    told = [f"a drop under {points(blindest.detectable)} could have been missed in {where}"]
+    keys = [row for row in rows if row.key and row is not blindest and not same]
+    told += [f"under {points(row.detectable)} in key class '{row.name}'" for row in keys[:_EXPLAINED]]
+    if result.pooled.verdict is Verdict.PASS and result.pooled.detectable is not None:
+        told.append(f"under {points(result.pooled.detectable)} in all together")
+    return [", ".join(told)]
+
+
+def _unsure(result: ClassesVerdict) -> list[str]:
+    """The inconclusive classes, key classes first: why they are, and what is missing."""
+    unsure = sorted(result.named(Verdict.INCONCLUSIVE), key=lambda row: not row.key)
+    never = [row for row in unsure if row.support and row.before == 0]
+    undefined = [row for row in unsure if row.support and row.drop is None]
+    few = [row for row in unsure if row not in never and row not in undefined]
+    parts = [_want_of_images(row) for row in few[:_EXPLAINED]]
+    if few[_EXPLAINED:]:
+        parts.append(f"too few images to tell for {listed(row.name for row in few[_EXPLAINED:])} either")
+    gone = [row.name for row in undefined if row.before is not None]
+    new = [row.name for row in undefined if row.before is None]
+    if gone:
+        parts.append(f"no answer is {listed(gone)} any more")
+    if new:
+        parts.append(f"no answer of the reference is {listed(new)}, so that nothing can be compared")
+    if never:
+        names = listed(row.name for row in never)
+        parts.append(f"nothing to lose in {names}, never right before")
+    return parts
+
+
+def _want_of_images(row: ClassVerdict) -> str:
+    """Why one class cannot be told, and about how many images would do."""
+    what = f"{'key class ' if row.key else ''}'{row.name}'"
+    number = "1 image" if row.support == 1 else f"{row.support or 'no'} images"
+    fell = row.drop is not None and row.drop > 0 and row.drop >= row.margin
+    if fell:
+        told = f"{what} fell by {points(row.drop)} of {number}, which can be noise"
+        return "; ".join([told, _cannot_see(row.detectable, row.enough)])
+    of = f"{number} of {'key ' if row.key else ''}class '{row.name}'"
+    return f"{of}: {_cannot_see(row.detectable, row.enough)}"

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from fnmatch import fnmatchcase
 
 
@@ -31,6 +32,23 @@ def points(value: float | None) -> str:
     number = value * 100
     digits = 1 if abs(number) >= 0.1 or number == 0 else 2
     return f"{number:.{digits}f} points"
+
+
+def percent(share: float, *, up: bool = False) -> str:
+    """A fraction of 1 in percent with two significant digits: ``9 %``, ``.02 %``.
+
+    Args:
+        share: The fraction.
+        up: Round up, as a bound that must not promise too much.
+    """
+    # Twelve digits first: 9.000000000000002 is 9, also where it is rounded up.
+    exact = Decimal(f"{share * 100:.12g}")
+    if not exact:
+        return "0 %"
+    place = Decimal(1).scaleb(min(exact.adjusted() - 1, 0))
+    number = exact.quantize(place, ROUND_CEILING if up else ROUND_HALF_EVEN)
+    text = f"{number:f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %".removeprefix("0")
 
 
 def p_value(p: float) -> str:

@@ -3,26 +3,42 @@
 The rules and their reasons are in docs/statistics.md.
 """
 
-from trtcheck.judge.classes import (
+from trtcheck.case import DropTest, Verdict
+from trtcheck.judge.accuracy import accuracy, top_k_accuracy
+from trtcheck.judge.classes import precision, recall
+from trtcheck.judge.multiplicity import holm, tarone_holm
+from trtcheck.judge.paired import mcnemar_p
+from trtcheck.judge.power import minimum_detectable_drop
+from trtcheck.judge.rates import clopper_pearson
+from trtcheck.judge.tango import score_interval
+from trtcheck.judge.verdicts import (
     AccuracyVerdict,
     ClassesVerdict,
     ClassVerdict,
-    accuracy,
-    precision,
-    recall,
-    top_k_accuracy,
+    Enough,
+    PooledVerdict,
+    PrecisionVerdict,
+    RecallVerdict,
 )
-from trtcheck.judge.paired import holm, mcnemar_p, minimum_detectable_drop
 
 __all__ = [
     "AccuracyVerdict",
     "ClassVerdict",
     "ClassesVerdict",
+    "DropTest",
+    "Enough",
+    "PooledVerdict",
+    "PrecisionVerdict",
+    "RecallVerdict",
+    "Verdict",
     "accuracy",
+    "clopper_pearson",
     "holm",
     "mcnemar_p",
     "minimum_detectable_drop",
     "precision",
     "recall",
+    "score_interval",
+    "tarone_holm",
     "top_k_accuracy",
 ]

@@ -1,18 +1,13 @@
-"""The exact paired test, its correction for many classes and what it can see."""
+"""The exact paired test, and the net loss that a margin asks for."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
-
-PLANNED_POWER = 0.8
-"""Power at which the minimum detectable drop is stated."""
-BENIGN_FLIPS = 0.02
-"""Share of images assumed to flip harmlessly in either direction when power is planned."""
+from scipy import special
 
 
 def mcnemar_p(b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -28,25 +23,14 @@ def mcnemar_p(b: np.ndarray, c: np.ndarray) -> np.ndarray:
     Returns:
         P(B >= b) of that shape; 1 where there are no discordant pairs.
     """
-    b, c = np.asarray(b, np.int64), np.asarray(c, np.int64)  # small and unsigned counts would wrap
-    return np.asarray(stats.binom.sf(b - 1, b + c, 0.5), dtype=float)
+    b, c = np.asarray(b, float), np.asarray(c, float)  # small and unsigned counts would wrap
+    # The binomial tail is an incomplete beta function (NIST Handbook of Mathematical Functions 8.17.5).
+    return np.asarray(np.where(b > 0, special.betainc(np.maximum(b, 1.0), c + 1, 0.5), 1.0), dtype=float)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p-values of Holm's step-down procedure (S. Holm, Scand. J. Statist. 6, 1979).
-
-    Args:
-        p: p-values (K,).
-
-    Returns:
-        Adjusted p-values (K,), at most 1; rejecting those at or below alpha bounds the family's false
-        alarms by alpha whatever the dependence between the tests.
-    """
-    order = np.argsort(p, kind="stable")
-    scaled = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return adjusted
+def smallest_p(b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """The smallest p-values that `mcnemar_p` could have given: those where all discordant pairs are harm."""
+    return np.asarray(np.exp2(-(np.asarray(b, float) + np.asarray(c, float))), dtype=float)
 
 
 def reaches(harm: int, margin: float, n: int) -> bool:
@@ -59,47 +43,17 @@ def reaches(harm: int, margin: float, n: int) -> bool:
 
 def images_needed(margin: float, n: int) -> int:
     """The smallest net loss of images among *n* that `reaches` the *margin* (a fraction)."""
-    return max(1, math.ceil(Fraction(str(margin)) * n))
+    share = ratio(margin)
+    return max(1, -(-share.numerator * n // share.denominator))
 
 
-def minimum_detectable_drop(n: int, alpha: float, margin: float = 0.0) -> float | None:
-    """The smallest true drop that the exact test finds with power .8 among *n* images.
-
-    Power is summed over all outcomes, not approximated, under 2 % benign flips each way.
-
-    Args:
-        n: Images of the class.
-        alpha: Level of the test after planning for the number of classes.
-        margin: Observed drop that is needed besides significance, as a fraction.
-
-    Returns:
-        The drop as a fraction, rounded up to a tenth of a point; None where none can be seen.
-    """
-    return _smallest_seen(n, round(alpha, 12), margin)
+def net_loss_needed(margins: Sequence[float], n: np.ndarray) -> np.ndarray:
+    """`images_needed` for several *margins* and as many *n*, int64."""
+    pairs = zip(margins, np.asarray(n).tolist(), strict=True)
+    return np.array([images_needed(margin, images) for margin, images in pairs], np.int64)
 
 
 @lru_cache(maxsize=4096)
-def _smallest_seen(n: int, alpha: float, margin: float) -> float | None:
-    steps = int(1000 * (1 - 2 * BENIGN_FLIPS))
-    if n == 0 or _power(n, steps / 1000, alpha, margin) < PLANNED_POWER:
-        return None
-    low, high = 0, steps  # power rises with the drop: bisect in tenths of a point
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _power(n, middle / 1000, alpha, margin) >= PLANNED_POWER:
-            high = middle
-        else:
-            low = middle
-    return high / 1000
-
-
-def _power(n: int, drop: float, alpha: float, margin: float) -> float:
-    """Probability that *n* images with a true *drop* show a significant drop of at least *margin*."""
-    harm, discordant = BENIGN_FLIPS + drop, 2 * BENIGN_FLIPS + drop
-    low, high = np.asarray(stats.binom.ppf([1e-9, 1 - 1e-9], n, discordant))
-    m = np.arange(int(low), int(high) + 1)
-    # The smallest b with P(B >= b) <= alpha.
-    critical = np.asarray(stats.binom.isf(alpha, m, 0.5)).astype(int) + 1
-    needed = np.maximum(critical, (m + images_needed(margin, n) + 1) // 2)  # b - c with c = m - b
-    weight = stats.binom.pmf(m, n, discordant)
-    return float(weight @ stats.binom.sf(needed - 1, m, harm / discordant))
+def ratio(share: float) -> Fraction:
+    """*share* as the decimal number that it was written as: 0.01 is 1/100."""
+    return Fraction(str(share))

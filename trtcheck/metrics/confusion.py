@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import iadd
 
 import numpy as np
 
@@ -11,6 +13,50 @@ NO_LABEL = -1
 """Truth of an image that has no label: it is compared, but never counted as right or wrong."""
 NO_ANSWER = -1
 """Predicted label where the scores name no class (NaN): always a wrong answer."""
+
+
+CHUNK = 1 << 15
+"""Images counted at a time: few enough that their labels stay in the processor's cache from step to step."""
+
+
+def in_chunks(classes: int, cells: int = 0, **vectors: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Labels of the same images, a chunk at a time, as indices that can be counted.
+
+    Args:
+        classes: Number of classes C.
+        cells: How many counts are made of a chunk; a chunk has at least as many images, so that adding up
+            the counts of the chunks costs less than counting.
+        vectors: Integer labels (N,) by name, -1 for none.
+
+    Yields:
+        The vectors' chunks as intp arrays, with C in place of -1; one empty chunk where there are no images.
+
+    Raises:
+        ValueError: The arrays differ in length, or hold something else than labels of the classes.
+    """
+    sizes = {vector.shape for vector in vectors.values()}
+    if len(sizes) > 1 or any(len(shape) != 1 for shape in sizes):
+        *most, last = (f"{name} {vector.shape}" for name, vector in vectors.items())
+        count = {2: "two", 3: "three"}[len(vectors)]
+        raise ValueError(f"{', '.join(most)} and {last} must be {count} equal vectors")
+    for name, vector in vectors.items():
+        if vector.dtype.kind not in "iub":
+            raise ValueError(f"{name} must hold integer labels, got {vector.dtype}")
+    ((images,),) = sizes
+    size = max(CHUNK, cells)
+    for start in range(0, max(images, 1), size):
+        yield tuple(_indices(name, vectors[name][start : start + size], classes) for name in vectors)
+
+
+def _indices(name: str, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The labels as intp, with C in place of -1."""
+    indices = labels.astype(np.intp, copy=False)
+    # Read as unsigned numbers, negative ones are too large: mostly one look is enough.
+    if not labels.size or labels.view(f"{labels.dtype.byteorder}u{labels.itemsize}").max() < classes:
+        return indices
+    if labels.min() < -1 or labels.max() >= classes:
+        raise ValueError(f"{name} holds labels outside -1..{classes - 1}")
+    return np.minimum(indices.view(np.uintp), np.uintp(classes)).view(np.intp)
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -25,19 +71,17 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
         int64 counts (C, C + 1); the last column counts the images without an answer.
 
     Raises:
-        ValueError: The arrays differ in length or hold labels outside the classes.
+        ValueError: The arrays differ in length, or hold something else than labels of the classes.
     """
-    if truth.shape != predicted.shape or truth.ndim != 1:
-        raise ValueError(f"truth {truth.shape} and predicted {predicted.shape} must be two equal vectors")
-    for name, labels in (("truth", truth), ("predicted", predicted)):
-        if labels.size and (labels.min() < NO_LABEL or labels.max() >= classes):
-            raise ValueError(f"{name} holds labels outside -1..{classes - 1}")
-    counted = truth != NO_LABEL
-    row = truth[counted].astype(np.int64)
-    column = predicted[counted].astype(np.int64)
-    column[column == NO_ANSWER] = classes
-    width = classes + 1
-    return np.bincount(row * width + column, minlength=classes * width).reshape(classes, width)
+    width = classes + 1  # of the rows, too: the last one counts the images without a label
+    counts = reduce(
+        iadd,
+        (
+            np.bincount(row * width + column, minlength=width * width)
+            for row, column in in_chunks(classes, width * width, truth=truth, predicted=predicted)
+        ),
+    )
+    return counts.reshape(width, width)[:-1]
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -1,0 +1,272 @@
+"""One family of tests: every class, and all of them together, share one false-alarm rate.
+
+Of alpha, half goes to a pooled test over all classes, which finds a small harm spread over many; a quarter to
+the key classes and a quarter to the others, or half to all where there is but one of these groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trtcheck.case import DropTest, Verdict
+from trtcheck.judge.multiplicity import tarone_holm
+from trtcheck.judge.paired import mcnemar_p, net_loss_needed, reaches, smallest_p
+from trtcheck.judge.power import minimum_detectable_drop
+from trtcheck.judge.verdicts import ClassVerdict, PooledVerdict
+from trtcheck.names import matching
+
+POOLED_SHARE = 0.5
+"""Share of alpha that the pooled test gets."""
+ALPHA = 0.01
+POOLED_DROP = 0.002
+MUST_SEE = 0.6
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the classes are held against.
+
+    Attributes:
+        classes: Class names in the order of their numbers.
+        margins: Accepted drop of each class, as a fraction.
+        floors: Smallest accepted value of each class; None where there is none.
+        keys: Whether each class is a key class.
+        alpha: False-alarm rate of the family.
+        test: What makes a drop a failure.
+        pooled_drop: Smallest drop over all classes together that fails, as a fraction of the images.
+        must_see: A class whose minimum detectable drop is larger is blind.
+    """
+
+    classes: tuple[str, ...]
+    margins: tuple[float, ...]
+    floors: tuple[float | None, ...]
+    keys: tuple[bool, ...]
+    alpha: float = ALPHA
+    test: DropTest = DropTest.PAIRED
+    pooled_drop: float = POOLED_DROP
+    must_see: float = MUST_SEE
+
+    @classmethod
+    def of(
+        cls, classes: Sequence[str] | int, *, drop: float, floor: float | None,
+        class_drops: Mapping[str, float] | None, class_floors: Mapping[str, float] | None,
+        key_classes: Sequence[str], alpha: float, test: DropTest | str, pooled_drop: float, must_see: float,
+    ) -> Rules:  # fmt: skip
+        """The rules from one margin and floor for all classes, and those of single ones by name.
+
+        Raises:
+            ValueError: A name stands for no class, or a number is not within its range.
+        """
+        names = _names(classes)
+        drops, floors = class_drops or {}, class_floors or {}
+        unknown = [entry for entry in (*drops, *floors, *key_classes) if not matching(entry, names)]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is none of the classes {', '.join(names[:20])}")
+        _check_shares({"drop": drop, "pooled_drop": pooled_drop, "must_see": must_see, **drops, **floors})
+        if floor is not None:
+            _check_shares({"floor": floor})
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha is {alpha}, expected a number above 0 and below 1")
+        keys = {name for entry in key_classes for name in matching(entry, names)}
+        return cls(
+            classes=names, margins=tuple(float(drops.get(name, drop)) for name in names),
+            floors=tuple(floors.get(name, floor) for name in names),
+            keys=tuple(name in keys for name in names), alpha=alpha, test=DropTest(test),
+            pooled_drop=pooled_drop, must_see=must_see,
+        )  # fmt: skip
+
+    def without_floors(self) -> Rules:
+        """The same for a comparison alone."""
+        return replace(self, floors=(None,) * len(self.classes))
+
+
+def _names(classes: Sequence[str] | int) -> tuple[str, ...]:
+    """The class names; a number stands for classes named by their numbers."""
+    if isinstance(classes, int):
+        return tuple(str(number) for number in range(classes))
+    names = tuple(str(name) for name in classes)
+    if isinstance(classes, str) or len(set(names)) < len(names):
+        raise ValueError(f"classes must be different names, got {classes!r}")
+    return names
+
+
+def _check_shares(shares: Mapping[str, float]) -> None:
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}, expected a fraction from 0 to 1 (0.01 is one point)")
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """All classes together: *images*, of which *b* got worse and *c* better, with the p-value of that."""
+
+    images: int
+    b: int
+    c: int
+    p: float
+
+
+@dataclass(frozen=True, eq=False)
+class Failures:
+    """What the paired rule fails.
+
+    Attributes:
+        classes: Whether each class fails, bool (C,).
+        pooled: Whether all of them together do.
+        p_adjusted: p-value of each class to be held against alpha (C,).
+    """
+
+    classes: np.ndarray
+    pooled: bool
+    p_adjusted: np.ndarray
+
+
+def failures(
+    b: np.ndarray, c: np.ndarray, n: np.ndarray, *, margins: Sequence[float], keys: np.ndarray,
+    alpha: float = ALPHA, pooled_drop: float = POOLED_DROP,
+) -> Failures:  # fmt: skip
+    """The paired rule on the recall of every class, from counts.
+
+    Args:
+        b: Images of each class that only the reference answers right, integers (C,).
+        c: Images of each class that only the engine answers right (C,).
+        n: Images of each class (C,).
+        margins: Accepted drop of each class, as a fraction (C,).
+        keys: Whether each class is a key class, bool (C,).
+        alpha: False-alarm rate of the family.
+        pooled_drop: Smallest drop over all classes together that fails, as a fraction of the images.
+    """
+    return decide(
+        mcnemar_p(b, c), smallest_p(b, c), b - c >= net_loss_needed(margins, n), pooled_of(b, c, n),
+        tested=n > 0, keys=keys, alpha=alpha, pooled_drop=pooled_drop,
+    )  # fmt: skip
+
+
+def pooled_of(b: np.ndarray, c: np.ndarray, n: np.ndarray) -> Pooled:
+    """All classes together, where every image belongs to one of them."""
+    worse, better = int(b.sum()), int(c.sum())
+    return Pooled(int(n.sum()), worse, better, float(mcnemar_p(np.array(worse), np.array(better))))
+
+
+def decide(
+    p: np.ndarray, smallest: np.ndarray, fell: np.ndarray, pooled: Pooled, *,
+    tested: np.ndarray, keys: np.ndarray, alpha: float, pooled_drop: float,
+) -> Failures:  # fmt: skip
+    """What fails: what fell by its margin, with a p-value that counts.
+
+    Args:
+        p: One-sided p-values (C,).
+        smallest: The smallest p-value that each class's test can attain (C,).
+        fell: Whether each class's observed drop reaches its margin, bool (C,).
+        pooled: All classes together.
+        tested: Which classes have images, bool (C,).
+        keys: Whether each class is a key class, bool (C,).
+        alpha: False-alarm rate of the family.
+        pooled_drop: Smallest drop over all classes together that fails, as a fraction of the images.
+    """
+    adjusted = np.ones(len(p))
+    for group, level in groups(tested, keys, alpha):
+        # Held against alpha itself, so that a reader needs no table of levels.
+        adjusted[group] = np.minimum(tarone_holm(p[group], smallest[group], level) * (alpha / level), 1.0)
+    fell_together = reaches(pooled.b - pooled.c, pooled_drop, pooled.images)
+    worse = fell_together and pooled.p <= alpha * POOLED_SHARE
+    return Failures(fell & (adjusted <= alpha), bool(worse), adjusted)
+
+
+def groups(tested: np.ndarray, keys: np.ndarray, alpha: float) -> list[tuple[np.ndarray, float]]:
+    """The groups of classes that share a level: their masks (C,), and the level."""
+    found = [group for group in (tested & keys, tested & ~keys) if group.any()]
+    return [(group, alpha * (1 - POOLED_SHARE) / len(found)) for group in found]
+
+
+def planning_levels(tested: np.ndarray, rules: Rules) -> np.ndarray:
+    """The level (C,) at which each class's power is stated: its group's, by the number of classes in it.
+
+    It is fixed before any answer is seen. A plain threshold asks for no significance: 1.
+    """
+    levels = np.ones(len(tested))
+    if rules.test is not DropTest.THRESHOLD:
+        for group, level in groups(tested, np.array(rules.keys, bool), rules.alpha):
+            levels[group] = level / group.sum()
+    return levels
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known of the classes.
+
+    Attributes:
+        rows: The classes with their figures; verdicts are to come.
+        fell: Whether each class's observed drop reaches its margin, bool (C,).
+        failures: What the paired rule says.
+        pooled: All classes together.
+    """
+
+    rows: Sequence[ClassVerdict]
+    fell: np.ndarray
+    failures: Failures
+    pooled: Pooled
+
+
+def judge(evidence: Evidence, rules: Rules) -> tuple[Verdict, tuple[ClassVerdict, ...], PooledVerdict]:
+    """The verdict on a family, on each of its classes and on all of them together."""
+    rows = tuple(
+        replace(row, p_adjusted=float(adjusted), verdict=_verdict(row, bool(fell), bool(failed), rules.test))
+        for row, adjusted, fell, failed in zip(
+            evidence.rows, evidence.failures.p_adjusted, evidence.fell, evidence.failures.classes, strict=True
+        )
+    )
+    pooled = _pooled(evidence, rules)
+    judged = [row for row in rows if row.verdict is not Verdict.SKIPPED]
+    if pooled.verdict is Verdict.FAIL or any(row.verdict is Verdict.FAIL for row in judged):
+        verdict = Verdict.FAIL
+    elif any(row.key and row.verdict is Verdict.INCONCLUSIVE for row in judged) or all(
+        row.blind and row.verdict is Verdict.INCONCLUSIVE for row in judged
+    ):
+        verdict = Verdict.INCONCLUSIVE
+    else:
+        verdict = Verdict.PASS
+    return verdict, rows, pooled
+
+
+def _verdict(row: ClassVerdict, fell: bool, failed: bool, test: DropTest) -> Verdict:
+    if row.support == 0:
+        return Verdict.INCONCLUSIVE if row.key else Verdict.SKIPPED
+    if row.below_floor:
+        return Verdict.FAIL
+    if _says_nothing(row):
+        return Verdict.INCONCLUSIVE
+    match test:
+        case DropTest.THRESHOLD:
+            return Verdict.FAIL if fell else Verdict.PASS
+        case DropTest.PROVEN:
+            return Verdict.PASS if _harmless(row) else Verdict.FAIL
+        case DropTest.PAIRED:
+            if failed:
+                return Verdict.FAIL
+            unsure = fell or (row.blind and not _harmless(row))
+            return Verdict.INCONCLUSIVE if unsure else Verdict.PASS
+
+
+def _says_nothing(row: ClassVerdict) -> bool:
+    """Whether a pass would be empty: what was never right cannot get worse, what is undefined not compared."""
+    return row.drop is None or (row.before == 0 and not row.after)
+
+
+def _harmless(row: ClassVerdict) -> bool:
+    """Whether the drop is proven to be smaller than the margin: it rose, or there are images enough."""
+    return row.interval is not None and row.interval[1] < row.margin
+
+
+def _pooled(evidence: Evidence, rules: Rules) -> PooledVerdict:
+    found = evidence.pooled
+    verdict = Verdict.FAIL if evidence.failures.pooled else Verdict.PASS
+    level = rules.alpha * POOLED_SHARE
+    return PooledVerdict(
+        verdict=Verdict.SKIPPED if rules.test is DropTest.THRESHOLD else verdict,
+        images=found.images, b=found.b, c=found.c, margin=rules.pooled_drop, p=found.p, alpha=level,
+        detectable=minimum_detectable_drop(found.images, level, rules.pooled_drop),
+    )  # fmt: skip
