@@ -116,7 +116,7 @@ def judged(
     enough: Enough | None = None
     if verdict is Verdict.INCONCLUSIVE and right_before:
         wanted = min(before - after if fell else WORTH_SEEING, before)
-        enough = enough_images(wanted, alpha, min(drop, wanted))
+        enough = enough_images(wanted, alpha)
     return AccuracyVerdict(
         verdict=verdict, images=images, before=before, after=after, margin=drop, b=b, c=c, p=p,
         interval=interval, detectable=detectable, enough=enough, floor=floor, target=target, alpha=alpha,

@@ -8,7 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from trtcheck.case import Verdict
-from trtcheck.judge.power import ROUND_NUMBERS, detectable_precision_drops, enough_images
+from trtcheck.judge.power import (
+    ROUND_NUMBERS,
+    detectable_precision_drops,
+    enough_images,
+    precision_drops_seen,
+)
 from trtcheck.judge.verdicts import ClassVerdict, Enough
 from trtcheck.metrics.paired import PairedCounts
 
@@ -41,7 +46,7 @@ def for_recall(row: ClassVerdict, fell: bool, level: float) -> ClassVerdict:
         level: The level at which its power is stated.
     """
     drop = wanted(row, fell)
-    return row if drop is None else replace(row, enough=enough_images(drop, level, min(row.margin, drop)))
+    return row if drop is None else replace(row, enough=enough_images(drop, level))
 
 
 def for_precision(
@@ -55,26 +60,28 @@ def for_precision(
         counts: Counts of the classes.
         levels: The levels (C,) at which their power is stated.
     """
-    drops = [wanted(row, bool(f)) for row, f in zip(rows, fell, strict=True)]
-    open_ = np.array([k for k, drop in enumerate(drops) if drop is not None and rows[k].support], int)
+    asked = [wanted(row, bool(f)) if row.support else None for row, f in zip(rows, fell, strict=True)]
+    drops = np.array([np.nan if drop is None else drop for drop in asked])
+    unsettled = np.flatnonzero(~np.isnan(drops))
     found: dict[int, Enough] = {}
-    total = int(counts.support.sum())
     for images in (number for number in ROUND_NUMBERS if number <= MOST):
-        larger = open_[counts.support[open_] < images]
-        if not larger.size:
-            continue
-        more = images / counts.support[larger]
-        tp, fp, support, others = (
-            np.rint(values[larger] * more).astype(np.int64)
-            for values in (counts.before, counts.fp_before, counts.support, total - counts.support)
-        )
-        margins = np.array([min(rows[k].margin, drops[k] or 0.0) for k in larger.tolist()])
-        seen = detectable_precision_drops(tp, fp, support, others, levels[larger], margins)
-        shown = {
-            k: Enough(images, drop)
-            for k, drop in zip(larger.tolist(), seen.tolist(), strict=True)
-            if drop <= (drops[k] or 0.0)
-        }
-        found |= shown
-        open_ = np.setdiff1d(open_, list(shown))
+        larger = unsettled[counts.support[unsettled] < images]
+        scaled = _scaled(counts, larger, images)
+        seen = larger[precision_drops_seen(*scaled, levels[larger], np.zeros(len(larger)), drops[larger])]
+        shown = detectable_precision_drops(*_scaled(counts, seen, images), levels[seen], np.zeros(len(seen)))
+        found |= {k: Enough(images, drop) for k, drop in zip(seen.tolist(), shown.tolist(), strict=True)}
+        unsettled = np.setdiff1d(unsettled, seen)
     return tuple(replace(row, enough=found.get(k)) for k, row in enumerate(rows))
+
+
+def _scaled(
+    counts: PairedCounts, classes: np.ndarray, images: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """TP, FP, images and images of others of *classes*, if each had so many *images*."""
+    others = counts.support.sum() - counts.support
+    more = images / counts.support[classes]
+    tp, fp, support, others = (
+        np.rint(values[classes] * more).astype(np.int64)
+        for values in (counts.before, counts.fp_before, counts.support, others)
+    )
+    return tp, fp, support, others

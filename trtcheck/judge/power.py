@@ -160,20 +160,19 @@ def false_positives_needed(tp: int, fp: int, margin: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def enough_images(drop: float, alpha: float, margin: float) -> Enough | None:
-    """About how many images would show a true *drop* with power .8.
+def enough_images(drop: float, alpha: float) -> Enough | None:
+    """About how many images would show that a true *drop* is no noise, with power .8.
 
     Args:
         drop: The drop that is to be seen, as a fraction.
         alpha: Level of the test after planning for the number of classes.
-        margin: Observed drop that is needed besides significance, as a fraction.
 
     Returns:
         The smallest of `ROUND_NUMBERS` that shows it and the smallest drop that so many would show; None
         where none does.
     """
     for images in ROUND_NUMBERS:
-        seen = minimum_detectable_drop(images, alpha, margin)
+        seen = minimum_detectable_drop(images, alpha)
         if seen is not None and seen <= drop:
             return Enough(images, seen)
     return None
