@@ -7,6 +7,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -392,9 +393,14 @@ def test_git_shows_a_changed_baseline_line_by_line(tmp_path):
 # what a run does
 
 
-def items(*verdicts: str) -> list[dict[str, str]]:
+def items(*verdicts: str) -> list[dict[str, Any]]:
     return [
-        {"check": check, "verdict": verdict, "nodeid": "test_cats.py::test_it"}
+        {
+            "check": check,
+            "verdict": verdict,
+            "fails": verdict in ("fail", "error"),
+            "nodeid": "test_cats.py::test_it",
+        }
         for check, verdict in zip(("outputs", "recall"), verdicts, strict=False)
     ]
 
@@ -409,13 +415,19 @@ def test_approving_says_what_was_done_with_relative_paths(tmp_path):
     assert store.find(root, evaluated()).baseline is not None
 
 
+def test_what_is_inconclusive_is_not_approved_where_that_fails(tmp_path):
+    strict = [item | {"fails": item["check"] == "recall"} for item in items("pass", "inconclusive")]
+    state = approve.write(tmp_path / "baselines", evaluated(), strict, interrupted=False)
+    assert state["message"] == "not written: recall failed"
+
+
 @pytest.mark.parametrize(
     ("nodeids", "checks", "missing"),
     [
-        (True, ("build", "outputs"), "accuracy, recall, precision"),
-        (True, ("build", "outputs", "accuracy", "recall"), "precision"),
-        (False, ("outputs",), "build, accuracy, recall, precision"),
-        (True, ("build", "outputs", "accuracy", "recall", "precision"), None),
+        (True, ("build", "outputs"), "batch_invariance, accuracy, recall, precision"),
+        (True, ("build", "outputs", "batch_invariance", "accuracy", "recall"), "precision"),
+        (False, ("outputs",), "accuracy, recall, precision"),
+        (True, ("build", "outputs", "batch_invariance", "accuracy", "recall", "precision"), None),
         (False, ("recall",), None),
     ],
 )
@@ -424,6 +436,7 @@ def test_what_was_not_judged_is_not_approved(nodeids, checks, missing, tmp_path)
         {
             "check": check,
             "verdict": "pass",
+            "fails": False,
             "nodeid": f"t.toml::cats[fp16]::{check}" if nodeids else "test_a.py::t",
         }
         for check in checks

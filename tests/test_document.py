@@ -14,11 +14,19 @@ import numpy as np
 import pytest
 from test_evaluation import compared, judged, record
 
-from trtcheck import checks, engine_check, environment
+from trtcheck import batch_invariance, checks, engine_check, environment
 from trtcheck.backends.base import BuiltEngine
 from trtcheck.baselines import approve, store
+from trtcheck.batch_invariance import BatchInvariance
+from trtcheck.calibration import check as calibration_check
+from trtcheck.calibration.coverage import Coverage
+from trtcheck.calibration.findings import CalibrationFindings, Pair
+from trtcheck.calibration.overlap import Match, Overlap
+from trtcheck.calibration.saturation import Saturation, SaturationRow
 from trtcheck.case import Case, Check, EngineSpec, Gates, Numerics, Outcome, Precision, Verdict
 from trtcheck.evaluation import Evaluation
+from trtcheck.metrics.between_batches import AnswerDifference, OutputDifference
+from trtcheck.report import false_alarm
 from trtcheck.report.document import FULL_MATRIX, document, item, plain
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "report-schema.md"
@@ -118,7 +126,10 @@ def report(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_documentation_is_read():
-    assert set(PROMISED) == {"top", "models[]", "engines[]", "items[]", "checks"}
+    of_checks = {
+        "accuracy", "classes", "pooled", "overlap", "coverage", "saturation", "Between batches",
+    }  # fmt: skip
+    assert set(PROMISED) == {"top", "models[]", "engines[]", "items[]", "checks", *of_checks}
     assert len(PROMISED["engines[]"]) > 20
 
 
@@ -129,8 +140,13 @@ def test_sections_have_exactly_the_promised_fields(report):
     for engine in report["engines"]:
         assert set(engine) == set(PROMISED["engines[]"])
     own = set(PROMISED["items[]"])
-    assert own == {"nodeid", "model", "engine", "check", "verdict", "numerics", "message", "notes"}
-    assert {i["check"] for i in report["items"] if i["model"] == "cats"} == set(PROMISED["checks"])
+    assert own == {
+        "nodeid", "model", "engine", "check", "verdict", "numerics", "message", "notes", "warnings", "fails",
+    }  # fmt: skip
+    assert set(PROMISED["checks"]) == {check.value for check in Check}
+    assert set(report["false_alarm"]) == named(PROMISED["top"]["false_alarm"]) - {
+        "test", "threshold", "proven",
+    }  # fmt: skip
     for each in report["items"]:
         assert own <= set(each)
 
@@ -155,7 +171,7 @@ def test_sections_inside_have_exactly_the_promised_fields(report):
         )
         statuses = named(described, "`compared`") - {"path", "message"} if name == "baseline" else set()
         assert set(engine[name]) == named(described) - statuses, name
-    assert set(engine["flips"]["worst"][0]) == named(tables[1]["flips"], "at most 100 with")
+    assert set(engine["flips"]["worst"][0]) == named(tables[1]["flips"], "most confidence lost first, with")
     assert set(engine["outputs"][0]) == named(tables[1]["outputs"])
     assert set(engine["confusions"][0]) == named(tables[1]["confusions"])
     figures = {"tp", "fp", "fn", "tn", "precision", "recall", "f1"}
@@ -171,19 +187,54 @@ def test_sections_inside_have_exactly_the_promised_fields(report):
 def test_items_have_exactly_the_promised_fields(report):
     own = set(PROMISED["items[]"])
     found = {i["check"]: set(i) - own for i in report["items"] if i["engine"] == "fp16"}
-    for check in ("build", "outputs"):
-        assert found[check] == named(PROMISED["checks"][check]), check
-    accuracy = named(PROMISED["checks"]["accuracy"]) - {"k", "gated"}
-    assert found["accuracy"] == accuracy | {"baseline"}
-    [accurate] = [i for i in report["items"] if (i["engine"], i["check"]) == ("fp16", "accuracy")]
-    assert set(accurate["top_k"]) - {"verdict"} == accuracy - {"top_k"} | {"k", "gated"}
+    assert found["build"] == named(PROMISED["checks"]["build"])
+    churn = {"rate", "low", "high", "confidence", "limit", "alpha", "test"}
+    assert found["outputs"] | churn == named(PROMISED["checks"]["outputs"])
+    accuracy = set(PROMISED["accuracy"])
+    assert found["accuracy"] == accuracy | {"top_k", "baseline"}
+    items = {i["check"]: i for i in report["items"] if i["engine"] == "fp16"}
+    assert set(items["outputs"]["churn"]) == churn
+    assert set(items["accuracy"]["top_k"]) == accuracy | {"k", "gated", "verdict"}
+    assert set(items["accuracy"]["baseline"]) == accuracy | {"verdict", "paired"}
     for check in ("recall", "precision"):
-        assert found[check] == {"alpha", "classes", "baseline"}
-        [judged_item] = [i for i in report["items"] if (i["engine"], i["check"]) == ("fp16", check)]
-        row = named(PROMISED["checks"][check], "rows with")
-        assert set(judged_item["classes"][0]) == row
-        assert set(judged_item["baseline"]) == {"classes", "verdict"}
-        assert set(judged_item["baseline"]["classes"][0]) == row
+        assert found[check] == {"alpha", "test", "classes", "pooled", "baseline"}
+        own_rows, beside = items[check], items[check]["baseline"]
+        assert set(beside) == {"alpha", "test", "classes", "pooled", "verdict", "paired"}
+        for rows in (own_rows, beside):
+            assert set(rows["classes"][0]) == set(PROMISED["classes"])
+            assert set(rows["pooled"]) == set(PROMISED["pooled"])
+
+
+def test_what_was_found_of_calibration_and_batches_has_exactly_the_promised_fields():
+    case = Case(name="cats", onnx=Path("model.onnx"), data=Path("eval.npz"))
+    spec = EngineSpec("int8", Precision.INT8)
+    built = BuiltEngine(Path("e.onnx"), Path("l.onnx"), "onnxruntime-cpu", Numerics.EMULATED, True, {}, {})
+    pair = Pair(evaluation=3, calibration=4)
+    row = SaturationRow("a", "/relu", -1.0, 1.0, 1, 100, 3, 0, -0.5, 2.0)
+    found = CalibrationFindings(
+        made_elsewhere=False, overlap=Overlap(100, 90, 50, (Match(4, 3),), (Match(4, 3),)),
+        exact_pairs=(pair,), resized_pairs=(pair,), coverage=Coverage(True, {"Bag": 100}),
+        saturation=Saturation((row,), 50, 0),
+    )  # fmt: skip
+    told = item("a", calibration_check.outcome(case, spec, built, found))
+    own = set(PROMISED["items[]"])
+    assert set(told) - own == named(PROMISED["checks"]["calibration"])
+    described = PROMISED["overlap"]
+    assert set(told["overlap"]) == set(described)
+    assert set(told["overlap"]["exact_pairs"][0]) == named(described["exact_pairs"])
+    assert set(told["coverage"]) == set(PROMISED["coverage"])
+    assert set(told["saturation"]) == set(PROMISED["saturation"])
+    assert set(told["saturation"]["rows"][0]) == named(PROMISED["saturation"]["rows"])
+    output = OutputDifference("y", False, 0.5, 1, 8, 3)
+    between = BatchInvariance(
+        images=8, total=50, sizes=(1, 8), tolerance=0.01, outputs=(output,), answers=AnswerDifference(),
+        repeated=(output,), reference=(output,),
+    )  # fmt: skip
+    told = item("a", batch_invariance.outcome(case, spec, built, between))
+    of_answers = set(told["answers"])
+    assert set(told) - own | of_answers == named(PROMISED["checks"]["batch_invariance"])
+    for rows in ("outputs", "repeated", "reference"):
+        assert set(told[rows][0]) == set(PROMISED["Between batches"])
 
 
 def test_a_report_is_json_that_every_reader_takes(tmp_path):
@@ -206,6 +257,9 @@ def test_figures_are_those_of_the_evaluation(report):
     assert engine["flips"]["total"] == int((CANDIDATE != REFERENCE).sum()) == 60
     assert engine["flips"]["churn"] == 0.1
     assert len(engine["flips"]["worst"]) == 60
+    lost = [flip["lost"] for flip in engine["flips"]["worst"]]
+    assert lost == sorted(lost, reverse=True)
+    assert lost[0] > 0
     row = engine["classes"][1]
     assert (row["name"], row["support"]) == ("Coat", int((TRUTH == 1).sum()))
     assert row["after"]["tp"] == int(((TRUTH == 1) & (CANDIDATE == 1)).sum())
@@ -293,6 +347,43 @@ def test_an_items_own_fields_are_never_those_of_a_figure():
     made = item("a::b", outcome(Check.ACCURACY, Verdict.FAIL, {"verdict": "pass", "message": "", "b": 3}))
     assert (made["verdict"], made["message"], made["b"]) == ("fail", "why", 3)
     assert list(made)[:3] == ["nodeid", "model", "engine"]
+
+
+def test_warnings_and_what_fails_stand_beside_the_verdict():
+    unsure = replace(outcome(Check.RECALL, Verdict.INCONCLUSIVE), warnings=("class 'Bag' is blind",))
+    told = item("a", unsure)
+    assert (told["verdict"], told["warnings"], told["fails"]) == (
+        "inconclusive", ["class 'Bag' is blind"], False,
+    )  # fmt: skip
+    assert item("a", replace(unsure, strict=True))["fails"]
+    assert not item("a", replace(outcome(Check.RECALL, Verdict.PASS), strict=True))["fails"]
+    assert item("a", outcome(Check.RECALL, Verdict.FAIL))["fails"]
+
+
+def test_every_test_of_a_session_adds_to_what_chance_can_do(report):
+    # Two engines: accuracy with a gated top-k, recall and precision, each against a baseline as well.
+    assert report["false_alarm"] == {
+        "tests": 14, "alpha": 0.01, "bound": pytest.approx(0.14), "unbounded": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("measured", "expected"), [
+    ([], {"tests": 0, "alpha": None, "bound": 0, "unbounded": 0}),
+    ([{"alpha": 0.01, "test": "paired"}, {"alpha": 0.02, "test": "paired"}],
+     {"tests": 2, "alpha": None, "bound": 0.03, "unbounded": 0}),
+    ([{"alpha": 0.01, "test": "paired", "top_k": {"gated": False, "alpha": 0.01, "test": "paired"}}],
+     {"tests": 1, "alpha": 0.01, "bound": 0.01, "unbounded": 0}),
+    ([{"alpha": 0.01, "test": "threshold"}, {"alpha": 0.01, "test": "proven"}],
+     {"tests": 0, "alpha": None, "bound": 0, "unbounded": 2}),
+    # Proof takes the answers of single images: the counts of a baseline are judged by a test.
+    ([{"alpha": 0.01, "test": "proven", "baseline": {"alpha": 0.01, "test": "paired"}}],
+     {"tests": 1, "alpha": 0.01, "bound": 0.01, "unbounded": 1}),
+    ([{"alpha": 0.4, "test": "paired"}] * 3, {"tests": 3, "alpha": 0.4, "bound": 1, "unbounded": 0}),
+    ([{"outputs": [], "baseline": {"outputs": {}}}], {"tests": 0, "alpha": None, "bound": 0, "unbounded": 0}),
+])  # fmt: skip
+def test_what_chance_can_do_is_the_sum_of_the_paired_tests(measured, expected):
+    items = [item("a", outcome(Check.ACCURACY, Verdict.PASS, figures)) for figures in measured]
+    assert false_alarm.bound(items) == {**expected, "bound": pytest.approx(expected["bound"])}
 
 
 def test_an_item_that_fails_by_top_k_or_baseline_alone_is_a_fail(tmp_path):

@@ -85,6 +85,7 @@ def record(**changed: Any) -> dict[str, Any]:
     backend = BackendInfo("onnxruntime-cpu", "1.2.3", "a processor", "the only one here")
     facts = {
         "precision": "fp16",
+        "kind": "precision",
         "numerics": "emulated",
         "cached": False,
         "lowered": {"made_by": "trtcheck", "digest": "sha256:lowered", "calibration_digest": None},

@@ -121,6 +121,39 @@ def test_answers_that_are_nan_count_as_wrong_and_are_still_judged(tmp_path, case
     assert np.count_nonzero(evaluation.labels.candidate == -1) > 0
 
 
+@pytest.mark.parametrize(
+    ("check", "gates", "verdict"),
+    [
+        ("recall", {}, "pass"),
+        ("recall", {"recall_floor": 0.99}, "fail"),
+        ("recall", {"classes": {"*": trtcheck.ClassGates(recall_floor=0.99)}}, "fail"),
+        ("recall", {"recall_floor": 0.99, "classes": {"*": trtcheck.ClassGates(recall_floor=0.9)}}, "pass"),
+        ("recall", {"test": "proven"}, "fail"),
+        ("recall", {"test": "threshold"}, "pass"),
+        ("precision", {"precision_floor": 1.0}, "fail"),
+        ("accuracy", {"accuracy_floor": 0.99}, "pass"),
+        ("accuracy", {"accuracy_floor": 0.995}, "fail"),
+        ("accuracy", {"accuracy_target": 1.0}, "pass"),
+        ("outputs", {"churn": 0.0}, "pass"),
+    ],
+)
+def test_every_gate_counts_without_pytest_too(case, tmp_path_factory, check, gates, verdict):
+    cache = tmp_path_factory.getbasetemp() / "gates"
+    evaluation = trtcheck.evaluate(case, "fp16", backend="onnxruntime-cpu", cache=cache)
+    outcome = trtcheck.judge_evaluation(evaluation, check, trtcheck.Gates(**gates))
+    assert outcome.verdict.value == verdict, outcome.message
+
+
+def test_an_inconclusive_outcome_fails_where_the_gates_say_so(case, tmp_path):
+    from dataclasses import replace
+
+    evaluation = trtcheck.evaluate(replace(case, data=suite_models.images(12)), "fp16", cache=tmp_path)
+    told = trtcheck.judge_evaluation(evaluation, "recall")
+    failing = trtcheck.judge_evaluation(evaluation, "recall", trtcheck.Gates(on_inconclusive="fail"))
+    assert (told.verdict.value, told.fails) == ("inconclusive", False)
+    assert (failing.verdict.value, failing.fails) == ("inconclusive", True)
+
+
 def test_a_suite_file_can_be_read(suite):
     [case] = trtcheck.read_suite(str(suite.path / "trtcheck.toml"))
     assert case.classes == suite_models.CLASSES
@@ -171,8 +204,8 @@ def test_what_a_case_is_given_becomes_builtins():
         ("batch", True, "a whole number, 1 or more"),
         ("batch", None, "a value"),
         ("top_k", "3", "a whole number, 1 or more"),
-        ("checks", ["recal"], "build, outputs, accuracy, recall, precision"),
-        ("checks", "recall", "build, outputs, accuracy, recall, precision"),
+        ("checks", ["recal"], "outputs, batch_invariance, accuracy, recall, precision"),
+        ("checks", "recall", "outputs, batch_invariance, accuracy, recall, precision"),
         ("engines", "fp16", "a list of strings"),
         ("classes", "abc", "a list of strings"),
         ("classes", [0, 1], "a list of strings"),
@@ -205,6 +238,9 @@ def test_a_case_that_cannot_be_is_refused_with_what_was_expected(key, value, exp
         ("Gates", "max_abs", float("inf")),
         ("Gates", "max_abs", 10**400),
         ("Gates", "classes", {"a": 0.1}),
+        ("Gates", "test", "naive"),
+        ("Gates", "key_classes", "crack"),
+        ("Gates", "on_inconclusive", True),
         ("ClassGates", "precision_drop", -0.1),
         ("InputSpec", "scale", "1/255"),
         ("InputSpec", "mean", "0.5"),

@@ -135,6 +135,21 @@ def test_labels_of_any_integer_type_count_alike(dtype):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "classes"), [("int8", 100), ("int8", 300), ("int16", 1000), ("int64", 300)]
+)
+def test_labels_of_few_bits_may_be_none(dtype, classes):
+    labels = np.array([-1, 0, 99, -1], dtype)
+    matrix = confusion_matrix(labels, labels[::-1], classes)
+    assert (matrix.sum(), matrix[0, 99], matrix[99, 0]) == (2, 1, 1)
+    assert confusion_matrix(np.zeros(4, dtype), labels, classes)[0, [-1, 0, 99]].tolist() == [2, 1, 1]
+
+
+def test_a_huge_unsigned_label_is_not_taken_for_none():
+    with pytest.raises(ValueError, match="truth holds labels outside"):
+        confusion_matrix(np.array([2**64 - 1], np.uint64), np.array([0]), 2)
+
+
+@pytest.mark.parametrize(
     ("truth", "predicted"),
     [([0, 1], [0]), ([[0, 1]], [[0, 1]]), ([0, 3], [0, 1]), ([0, 1], [0, 3]), ([-2, 1], [0, 1]), ([0], [-2])],
 )

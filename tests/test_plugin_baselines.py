@@ -12,7 +12,7 @@ FILE = "baselines/tiny/fp16/onnxruntime-cpu-emulated.json"
 
 @pytest.fixture
 def approved(suite):
-    suite.run("--trt-engine=fp16", "--trt-update-baselines").assert_outcomes(passed=5)
+    suite.run("--trt-engine=fp16", "--trt-update-baselines").assert_outcomes(passed=6)
     return suite
 
 
@@ -22,7 +22,7 @@ def document(suite) -> dict:
 
 def test_without_a_baseline_it_passes_and_says_how_to_make_one(suite):
     result = suite.run("--trt-engine=fp16")
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=6)
     result.stdout.fnmatch_lines(
         ["no baseline yet: tiny*fp16*; approve: pytest * --trt-engine=fp16 --trt-update-baselines"]
     )
@@ -33,7 +33,7 @@ def test_without_a_baseline_it_passes_and_says_how_to_make_one(suite):
 
 def test_update_writes_one_small_sorted_file_an_engine(suite):
     result = suite.run("--trt-engine=fp16,int8", "--trt-update-baselines")
-    result.assert_outcomes(passed=10)
+    result.assert_outcomes(passed=13)
     result.stdout.fnmatch_lines(["baseline of tiny*fp16* written: *onnxruntime-cpu-emulated.json"])
     files = sorted(
         p.relative_to(suite.path).as_posix() for p in (suite.path / "baselines").rglob("*") if p.is_file()
@@ -56,7 +56,7 @@ def test_the_same_results_leave_the_file_untouched(approved):
 
 
 def test_the_second_run_compares(approved):
-    approved.run("--trt-engine=fp16").assert_outcomes(passed=5)
+    approved.run("--trt-engine=fp16").assert_outcomes(passed=6)
     for check in ("accuracy", "recall", "precision"):
         item = approved.item("fp16", check)
         assert "against the approved baseline: " in item["message"]
@@ -84,7 +84,7 @@ def test_a_changed_model_whose_recall_fell_fails_against_the_baseline_alone(appr
 def test_a_changed_model_that_is_as_good_is_compared_and_said(approved):
     approved.model(suite_models.classifier(blind=0.0001))
     result = approved.run("--trt-engine=fp16")
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=6)
     result.stdout.fnmatch_lines(["tiny*: the model changed since the baseline was approved *"])
 
 
@@ -142,8 +142,8 @@ def test_a_baseline_that_cannot_be_compared_is_an_error_with_the_way_out(approve
 @pytest.mark.parametrize("what", REFUSED)
 def test_an_update_replaces_what_cannot_be_compared(approved, what):
     REFUSED[what](approved)
-    approved.run("--trt-engine=fp16", "--trt-update-baselines").assert_outcomes(passed=5)
-    approved.run("--trt-engine=fp16").assert_outcomes(passed=5)
+    approved.run("--trt-engine=fp16", "--trt-update-baselines").assert_outcomes(passed=6)
+    approved.run("--trt-engine=fp16").assert_outcomes(passed=6)
     assert approved.report()["engines"][0]["baseline"]["status"] == "compared"
 
 
@@ -173,7 +173,7 @@ def test_workers_give_the_same_baselines_and_write_none_themselves(approved, mon
     workers = approved.run(
         "--trt-engine=fp16", "--trt-update-baselines", "-n2", cache="b", process=True, plugins=["xdist"]
     )
-    workers.assert_outcomes(passed=5)
+    workers.assert_outcomes(passed=6)
     assert workers.stdout.str().count("baseline of tiny[fp16] written: ") == 1
     assert (approved.path / FILE).read_bytes() == serial
 
@@ -190,5 +190,5 @@ def test_an_int8_baseline_says_that_the_calibration_changed(suite):
     suite.run("--trt-engine=int8", "--trt-update-baselines")
     suite.data("calibration.npz", images=suite_models.images(64, seed=2)[0])
     result = suite.run("--trt-engine=int8")
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=7)
     result.stdout.fnmatch_lines(["tiny*: the calibration data changed since the baseline was approved *"])

@@ -51,6 +51,18 @@ SUITE_ERRORS: dict[str, tuple[Callable, str, str, str]] = {
         "",
         "Cannot declare",
     ),
+    "gates of another class": (
+        lambda s: s.toml(GATES + "[models.tiny.gates.classes.shirt]\nrecall_drop = 0.1"),
+        "models.tiny.gates.classes names a class that is not there: 'shirt'",
+        "left, right, dim, bright",
+        "'shirt'",
+    ),
+    "key class that is not there": (
+        lambda s: s.toml(GATES + "key_classes = ['bright', 'lift']"),
+        "models.tiny.gates.key_classes names a class that is not there: 'lift'",
+        "left, right, dim, bright",
+        "did you mean left?",
+    ),
     "no TOML": (
         lambda s: s.path.joinpath("trtcheck.toml").write_text("[models"),
         "is no valid TOML",
@@ -174,7 +186,6 @@ DATA_ERRORS: dict[str, tuple[Callable, str, str, str]] = {
         "(N, 5)",
         "scores: float32[?, 4]",
     ),
-    "NaN": (nan, "images[7] holds NaN", "finite numbers", "1 of its 64 values"),
     "empty": (
         lambda s: s.data(images=np.zeros((0, 8, 8), np.uint8), labels=np.zeros(0, int)),
         "the data set is empty",
@@ -199,12 +210,6 @@ DATA_ERRORS: dict[str, tuple[Callable, str, str, str]] = {
         "an .npz archive",
         "'.onnx'",
     ),
-    "gates of another class": (
-        lambda s: s.toml(GATES + "[models.tiny.gates.classes.shirt]\nrecall_drop = 0.1"),
-        "gates name a class that is not there: shirt",
-        "left, right, dim, bright",
-        "",
-    ),
     "other output": (
         lambda s: s.toml(output="logits"),
         "output = 'logits' is not an output of the model",
@@ -226,13 +231,24 @@ def test_bad_data_are_an_error_of_the_items_that_need_them(suite, case):
     spoil(suite)
     result = suite.run("--trt-engine=fp16,bf16")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert result.parseoutcomes() == {"passed": 2, "errors": 8}
+    assert result.parseoutcomes() == {"passed": 2, "errors": 10}
     check_told_once(suite, result, what, expected, found)
     assert {item for item, verdict in suite.verdicts().items() if verdict == "pass"} == {
         "fp16 build",
         "bf16 build",
     }
     assert {verdict for item, verdict in suite.verdicts().items() if "build" not in item} == {"error"}
+
+
+def test_one_bad_image_is_an_error_of_the_items_that_read_it(suite):
+    nan(suite)
+    result = suite.run("--trt-engine=fp16,bf16")
+    # The items of batch invariance take a sample of the images; they may well pass.
+    judged = ("outputs", "accuracy", "recall", "precision")
+    assert {suite.verdicts()[f"{engine} {check}"] for engine in ("fp16", "bf16") for check in judged} == {
+        "error"
+    }
+    check_told_once(suite, result, "images[7] holds NaN", "finite numbers", "1 of its 64 values")
 
 
 def check_told_once(suite, result, what, expected, found):
@@ -261,7 +277,7 @@ def test_a_bad_model_is_an_error_of_every_item(suite, case):
     result = suite.run("--trt-engine=fp16")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert set(suite.verdicts().values()) == {"error"}
-    assert len(suite.verdicts()) == 5
+    assert len(suite.verdicts()) == 6
     check_told_once(suite, result, what, expected, found)
 
 
@@ -270,7 +286,8 @@ def test_int8_without_calibration_is_refused(suite):
     result = suite.run("--trt-engine=int8,fp16")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert {k: v for k, v in suite.verdicts().items() if v == "pass"} == {
-        f"fp16 {check}": "pass" for check in ("build", "outputs", "accuracy", "recall", "precision")
+        f"fp16 {check}": "pass"
+        for check in ("build", "outputs", "batch_invariance", "accuracy", "recall", "precision")
     }
     check_told_once(suite, result, "INT8 needs calibration data", 'calibration = "…"', "none")
 

@@ -8,12 +8,15 @@ import suite_models
 from onnx import TensorProto
 from PIL import Image
 
-CHECKS = 5
+FP16 = 6
+"""Items of an engine."""
+INT8 = 7
+"""The same with that of the calibration."""
 
 
 def test_a_fixed_batch_is_padded_and_the_padding_never_counted(suite):
     suite.model(suite_models.classifier(batch=7))
-    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=10)
+    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=FP16 + INT8)
     for engine in suite.report()["engines"]:
         assert engine["images"] == 240
         assert sum(map(sum, engine["confusion"]["before"])) == 240
@@ -41,7 +44,7 @@ def test_a_model_of_integers_of_another_rank(suite, kind):
     suite.data(tokens=tokens, labels=(tokens.sum(axis=1) > 35).astype(int))
     suite.data("calibration.npz", tokens=tokens[:50])
     suite.toml(classes=["low", "high"], scaled=False)
-    suite.run("--trt-engine=fp32,fp16,int8").assert_outcomes(passed=3 * CHECKS)
+    suite.run("--trt-engine=fp32,fp16,int8").assert_outcomes(passed=2 * FP16 + INT8)
     assert suite.report()["models"][0]["model"]["inputs"] == [
         f"tokens: int{32 if kind == TensorProto.INT32 else 64}[?, 7]"
     ]
@@ -53,9 +56,9 @@ def test_a_model_of_two_inputs_takes_arrays_by_their_names(suite):
     suite.model(suite_models.two_inputs())
     suite.data(**arrays, weight=weights)
     suite.data("calibration.npz", images=arrays["images"][:40], weight=weights[:40])
-    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=2 * CHECKS)
+    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=FP16 + INT8)
     suite.data(**arrays, waight=weights)
-    suite.run("--trt-engine=fp16").assert_outcomes(passed=1, errors=4)
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=1, errors=FP16 - 1)
     assert "images, weight" in suite.item("fp16", "recall")["message"]
 
 
@@ -66,7 +69,7 @@ def test_data_with_channels_last(suite, layout):
     suite.data("calibration.npz", images=arrays["images"][:40, ..., None])
     table = "[models.tiny.input]\nscale = 0.00392156862745098\n"
     suite.toml(table + (f'layout = "{layout}"' if layout else ""), scaled=False)
-    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=2 * CHECKS)
+    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=FP16 + INT8)
 
 
 def test_a_folder_of_images(suite):
@@ -77,7 +80,7 @@ def test_a_folder_of_images(suite):
         Image.fromarray(image).resize((16, 16), Image.Resampling.NEAREST).save(folder / f"{number:03}.png")
     table = '[models.tiny.input]\nscale = 0.00392156862745098\ncolor = "L"\nresize = 8\ncrop = [8, 8]\n'
     suite.toml(table, data="photos", calibration="photos", scaled=False)
-    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=2 * CHECKS)
+    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=FP16 + INT8)
     [row, *_] = suite.report()["engines"][0]["classes"]
     assert (row["name"], row["support"]) == ("left", 60)
     assert suite.item("fp16", "accuracy")["before"] > 0.95
@@ -101,13 +104,13 @@ def test_a_pair_of_npy_files(suite):
     np.save(suite.path / "y.npy", labels)
     path = suite.toml(data="DATA")
     path.write_text(path.read_text().replace('"DATA"', '{ images = "x.npy", labels = "y.npy" }'))
-    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=2 * CHECKS)
+    suite.run("--trt-engine=fp16,int8").assert_outcomes(passed=FP16 + INT8)
     assert suite.report()["models"][0]["data"]["name"] == "x.npy"
 
 
 def test_classes_are_numbered_where_nobody_names_them(suite):
     suite.toml(classes=None)
-    suite.run("--trt-engine=fp16").assert_outcomes(passed=CHECKS)
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=FP16)
     assert suite.report()["models"][0]["classes"] == ["0", "1", "2", "3"]
 
 
@@ -146,8 +149,8 @@ def test_one_output_of_several_holds_the_scores(suite):
         type(made.graph.node[0])(op_type="Identity", input=["scores"], output=["twin"], name="id")
     )
     suite.model(made)
-    suite.run("--trt-engine=fp16").assert_outcomes(passed=1, errors=4)
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=1, errors=FP16 - 1)
     assert 'output = "…"' in suite.item("fp16", "recall")["message"]
     suite.toml(output="twin")
-    suite.run("--trt-engine=fp16").assert_outcomes(passed=CHECKS)
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=FP16)
     assert [row["name"] for row in suite.item("fp16", "outputs")["outputs"]] == ["scores", "twin"]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 import suite_models
 
-CHECKS = ("build", "outputs", "accuracy", "recall", "precision")
+from trtcheck.case import Gates
+
+CHECKS = ("build", "outputs", "batch_invariance", "accuracy", "recall", "precision")
+OF_INT8 = ("build", "calibration", *CHECKS[1:])
 
 
 def without_run(suite, folder: str) -> dict:
@@ -23,15 +27,45 @@ def node(engine: str, check: str, file: str = "trtcheck.toml", model: str = "tin
 def test_every_check_is_an_item_with_an_id_of_its_own(suite):
     result = suite.run("--trt-engine=fp16,int8", "--collect-only", "-q")
     assert [line for line in result.outlines if "::" in line] == [
-        node(engine, check) for engine in ("fp16", "int8") for check in CHECKS
+        *(node("fp16", check) for check in CHECKS),
+        *(node("int8", check) for check in OF_INT8),
     ]
     assert not (suite.path / "reports").exists()
     assert not (suite.path / "cache").exists()
 
 
+def collected(suite, *arguments: str) -> list[str]:
+    """The ids of the items, without file and model."""
+    lines = suite.run(*arguments, "--collect-only", "-q").outlines
+    return [line.partition("::tiny")[2] for line in lines if "::tiny" in line]
+
+
+def test_a_check_is_collected_only_for_engines_that_have_it(suite):
+    for name in ("device.npz", "mine.onnx", "built.engine"):
+        (suite.path / name).touch()
+    found = collected(suite, "--trt-engine=int8,tf32,mine.onnx,built.engine,device.npz")
+    assert [line for line in found if line.endswith("::calibration")] == ["[int8]::calibration"]
+    assert [line for line in found if line.endswith("::batch_invariance")] == [
+        f"[{engine}]::batch_invariance" for engine in ("int8", "tf32", "mine", "built")
+    ]
+    assert len([line for line in found if line.startswith("[device]")]) == 5
+    suite.toml(checks=["batch_invariance", "calibration", "build"])
+    assert collected(suite, "--trt-engine=fp16,int8,device.npz") == [
+        "[fp16]::build", "[fp16]::batch_invariance",
+        "[int8]::build", "[int8]::calibration", "[int8]::batch_invariance", "[device]::build",
+    ]  # fmt: skip
+
+
+def test_build_only_leaves_the_new_checks_out(suite):
+    assert collected(suite, "--trt-engine=int8,fp16", "--trt-build-only") == [
+        "[int8]::build",
+        "[fp16]::build",
+    ]
+
+
 def test_all_precisions_pass_on_a_sound_model(suite):
     result = suite.run("--trt-engine=fp32,fp16,bf16,int8")
-    result.assert_outcomes(passed=20)
+    result.assert_outcomes(passed=25)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["trtcheck: onnxruntime-cpu *; fp32 native; fp16, bf16, int8 emulated"])
     result.stdout.fnmatch_lines(
@@ -41,7 +75,8 @@ def test_all_precisions_pass_on_a_sound_model(suite):
     document = suite.report()
     assert document["schema_version"] == 1
     assert [i["nodeid"] for i in document["items"]] == [
-        node(engine, check) for engine in ("bf16", "fp16", "fp32", "int8") for check in CHECKS
+        *(node(engine, check) for engine in ("bf16", "fp16", "fp32") for check in CHECKS),
+        *(node("int8", check) for check in OF_INT8),
     ]
     numerics = {i["engine"]: i["numerics"] for i in document["items"]}
     assert numerics == {"fp32": "native", "fp16": "emulated", "bf16": "emulated", "int8": "emulated"}
@@ -63,11 +98,11 @@ def test_an_item_is_selected_by_its_node_id(suite):
 
 
 def test_a_models_name_in_the_node_id_selects_all_its_items(suite):
-    suite.run("--trt-engine=fp16,int8", "trtcheck.toml::tiny").assert_outcomes(passed=10)
+    suite.run("--trt-engine=fp16,int8", "trtcheck.toml::tiny").assert_outcomes(passed=13)
 
 
 @pytest.mark.parametrize(
-    ("expression", "passed"), [("recall", 2), ("int8 and not build", 4), ("tiny and fp16", 5), ("nothing", 0)]
+    ("expression", "passed"), [("recall", 2), ("int8 and not build", 6), ("tiny and fp16", 6), ("nothing", 0)]
 )
 def test_items_are_selected_by_k(suite, expression, passed):
     result = suite.run("--trt-engine=fp16,int8", "-k", expression)
@@ -78,7 +113,7 @@ def test_items_are_selected_by_k(suite, expression, passed):
 def test_the_last_failed_run_alone(suite):
     suite.model(suite_models.overflowing())
     first = suite.run("--trt-engine=fp32,fp16")
-    first.assert_outcomes(passed=7, failed=3)
+    assert first.parseoutcomes() == {"passed": 8, "failed": 3, "inconclusive": 1}
     again = suite.run("--trt-engine=fp32,fp16", "--lf")
     again.assert_outcomes(failed=3)
     again.stdout.fnmatch_lines(["run-last-failure: rerun previous 3 failures"])
@@ -97,7 +132,7 @@ def test_x_stops_at_the_first_failure_and_still_reports_it(suite):
     [["-p", "no:cacheprovider"], ["-W", "error"], ["--strict-markers"], ["--strict-config"], ["-s"]],
 )
 def test_the_usual_options_of_pytest_change_nothing(suite, arguments):
-    suite.run("--trt-engine=fp16,int8", *arguments).assert_outcomes(passed=10)
+    suite.run("--trt-engine=fp16,int8", *arguments).assert_outcomes(passed=13)
 
 
 def test_w_error_holds_from_a_cold_start_with_every_plugin_that_is_installed(suite, monkeypatch):
@@ -105,13 +140,13 @@ def test_w_error_holds_from_a_cold_start_with_every_plugin_that_is_installed(sui
     result = suite.pytester.runpytest_subprocess(
         "--trt-engine=fp16,int8", "-W", "error", "-p", "no:cacheprovider", "--trt-cache=cache", "-n", "0"
     )
-    result.assert_outcomes(passed=10)
+    result.assert_outcomes(passed=13)
 
 
 @pytest.mark.parametrize("plugin", ["no:terminal", "no:capture", "no:logging"])
 def test_it_works_without_pytests_own_plugins(suite, plugin):
     assert suite.run("--trt-engine=fp16", "-p", plugin, process=True).ret == 0
-    assert len(suite.verdicts()) == 5
+    assert len(suite.verdicts()) == 6
 
 
 def test_random_order_gives_the_same_report(suite):
@@ -260,7 +295,9 @@ def test_an_item_that_cannot_tell_is_inconclusive_and_no_failure(suite):
     suite.data(images=images, labels=labels)
     result = suite.run("--trt-engine=fp16", "-v")
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["*recall INCONCLUSIVE*", "INCONCLUSIVE *recall: too few images to tell*"])
+    result.stdout.fnmatch_lines(
+        ["*recall INCONCLUSIVE*", "INCONCLUSIVE *recall: 3 images of class 'left': *"]
+    )
     assert suite.item("fp16", "recall")["verdict"] == "inconclusive"
     assert suite.report()["verdict"] == "inconclusive"
     short = suite.run("--trt-engine=fp16", "-k", "recall")
@@ -297,6 +334,21 @@ def test_items_hold_what_the_schema_says(suite):
     assert model["model"]["path"] == "model.onnx"
 
 
+def test_the_report_holds_every_gate(suite):
+    suite.toml(
+        "[models.tiny.gates]\ntest = 'threshold'\nkey_classes = ['left', '*ight']\n"
+        "[models.tiny.gates.classes.'d*']\nrecall_floor = 0.5",
+        checks=["build"],
+    )
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=1)
+    [model] = suite.report()["models"]
+    gates = model["gates"]
+    assert set(gates) == {field.name for field in fields(Gates)}
+    assert (gates["test"], gates["key_classes"]) == ("threshold", ["left", "*ight"])
+    assert gates["classes"]["d*"]["recall_floor"] == 0.5
+    assert (gates["on_inconclusive"], gates["batch_tolerance"]) == ("tell", None)
+
+
 def test_a_data_set_without_labels_is_compared_by_outputs_alone(suite):
     suite.data(images=suite_models.images()[0])
     suite.toml(checks=["build", "outputs"])
@@ -310,14 +362,14 @@ def test_a_data_set_without_labels_is_compared_by_outputs_alone(suite):
 def test_labels_are_needed_where_recall_is_checked(suite):
     suite.data(images=suite_models.images()[0])
     result = suite.run("--trt-engine=fp16")
-    assert result.parseoutcomes() == {"passed": 1, "errors": 4}
+    assert result.parseoutcomes() == {"passed": 1, "errors": 5}
     assert "there are no labels" in suite.item("fp16", "recall")["message"]
 
 
 def test_images_without_a_label_are_compared_but_not_counted(suite):
     images, labels = suite_models.images()
     suite.data(images=images, labels=[-1 if k % 5 == 0 else label for k, label in enumerate(labels)])
-    suite.run("--trt-engine=fp16").assert_outcomes(passed=5)
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=6)
     [engine] = suite.report()["engines"]
     assert (engine["images"], engine["labelled"]) == (240, 192)
     assert suite.item("fp16", "accuracy")["images"] == 192
@@ -326,7 +378,7 @@ def test_images_without_a_label_are_compared_but_not_counted(suite):
 def test_a_class_without_images_has_no_recall(suite):
     images, labels = suite_models.images()
     suite.data(images=images[labels != 2], labels=labels[labels != 2])
-    suite.run("--trt-engine=fp16").assert_outcomes(passed=5)
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=6)
     recall = suite.item("fp16", "recall")
     dim = recall["classes"][2]
     assert (dim["name"], dim["support"], dim["before"], dim["after"], dim["verdict"]) == (

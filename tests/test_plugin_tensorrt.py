@@ -57,7 +57,7 @@ def test_build_only_deselects_what_runs(suite):
         """
     )
     result = suite.run("--trt-engine=fp16,int8", "--trt-build-only", backend="tensorrt-rtx")
-    result.assert_outcomes(passed=2, deselected=12)
+    result.assert_outcomes(passed=2, deselected=15)
     assert suite.verdicts() == {"fp16 build": "pass", "int8 build": "pass"}
     [model] = suite.report()["models"]
     assert (model["data"], model["gates"]["recall_drop"]) == (None, 0.01)
@@ -65,7 +65,7 @@ def test_build_only_deselects_what_runs(suite):
 
 def test_a_named_backend_that_cannot_run_fails_what_runs_with_the_reason(suite):
     result = suite.run("--trt-engine=fp16", backend="tensorrt-rtx")
-    result.assert_outcomes(passed=1, failed=4)
+    result.assert_outcomes(passed=1, failed=5)
     assert suite.verdicts()["fp16 build"] == "pass"
     for check in ("outputs", "accuracy", "recall", "precision"):
         assert NO_DRIVER in suite.item("fp16", check)["message"]
@@ -88,7 +88,7 @@ def test_a_named_backend_without_its_library_is_a_usage_error(suite, backend, wh
 def test_a_model_that_tensorrt_does_not_take_fails_its_build_alone(suite):
     suite.model(refused())
     result = suite.run("--trt-engine=fp16", backend="auto")
-    result.assert_outcomes(passed=4, failed=1)
+    result.assert_outcomes(passed=5, failed=1)
     message = suite.item("fp16", "build")["message"]
     assert "built for TensorRT as well: " in message
     assert "parser does not take the model" in message
@@ -99,7 +99,7 @@ def test_a_model_that_tensorrt_does_not_take_fails_its_build_alone(suite):
 def test_a_second_run_takes_the_engine_from_the_cache_and_a_damaged_one_is_built_anew(suite):
     def build(*more: str) -> dict:
         suite.run("--trt-engine=fp16", "--trt-build-only", *more, backend="tensorrt-rtx").assert_outcomes(
-            passed=1, deselected=4
+            passed=1, deselected=5
         )
         return suite.item("fp16", "build")
 
@@ -147,7 +147,7 @@ def test_workers_rebuild_an_engine_once(suite):
 def test_a_file_that_is_no_engine_fails_its_build_and_skips_nothing(suite):
     (suite.path / "mine.engine").write_bytes(b"not an engine at all")
     result = suite.run("--trt-engine=mine.engine", backend="auto")
-    result.assert_outcomes(failed=5)
+    result.assert_outcomes(failed=6)
     assert "this is no TensorRT engine" in suite.item("mine", "build")["message"]
 
 
@@ -157,10 +157,10 @@ def test_an_engine_that_ships_is_refused_where_no_driver_is(suite):
     (suite.path / "ship.engine").write_bytes(built.read_bytes())
     suite.toml(engine="ship.engine")
     result = suite.run(backend="auto")
-    result.assert_outcomes(failed=5)
+    result.assert_outcomes(failed=6)
     assert NO_DRIVER in suite.item("ship", "build")["message"]
     other = suite.run(backend="onnxruntime-cpu")
-    other.assert_outcomes(failed=5)
+    other.assert_outcomes(failed=6)
     assert "expected: --trt-backend=auto or tensorrt-rtx" in suite.item("ship", "build")["message"]
 
 

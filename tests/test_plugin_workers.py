@@ -71,7 +71,7 @@ def test_serial_and_two_workers_give_the_same_report_but_for_the_run(mixed):
     workers = mixed.run(
         "--trt-engine=fp16,int8", "-n2", cache="b", report="two", process=True, plugins=["xdist"]
     )
-    assert serial.parseoutcomes() == {"passed": 22, "failed": 6, "errors": 8, "inconclusive": 6}
+    assert serial.parseoutcomes() == {"passed": 30, "failed": 6, "errors": 11, "inconclusive": 7}
     assert workers.parseoutcomes() == serial.parseoutcomes()
     assert (serial.ret, workers.ret) == (1, 1)
     assert without_run(mixed, "one") == without_run(mixed, "two")
@@ -87,7 +87,7 @@ def test_every_engine_is_evaluated_once_a_session_and_again_in_the_next(suite, w
     suite.model(suite_models.overflowing())
     for session in range(2):
         result = suite.run("--trt-engine=fp32,fp16,int8", *workers, plugins=plugins, process=True)
-        assert result.parseoutcomes()["passed"] == 9
+        assert result.parseoutcomes()["passed"] == 12
         assert logged(suite.path / "_evaluate.log") == ["tiny[fp16]", "tiny[fp32]", "tiny[int8]"]
         assert logged(suite.path / "_build.log") == ["tiny[fp16]", "tiny[fp32]", "tiny[int8]"]
         assert {e["cached"] for e in suite.report()["engines"]} == {session > 0}
@@ -130,7 +130,7 @@ def test_only_reference_lowered_models_and_engines_outlive_a_session(suite):
 
 def test_the_shared_folder_goes_with_the_session(suite, monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    suite.run("--trt-engine=fp16", "-n2", plugins=["xdist"], process=True).assert_outcomes(passed=5)
+    suite.run("--trt-engine=fp16", "-n2", plugins=["xdist"], process=True).assert_outcomes(passed=6)
     assert not list(tmp_path.glob("trtcheck-*"))
 
 
@@ -138,7 +138,7 @@ def test_a_damaged_cache_entry_is_made_anew(suite):
     suite.run("--trt-engine=fp16")
     [engine] = (suite.path / "cache" / "engines").glob("*/*.onnx")
     engine.write_bytes(b"damaged")
-    suite.run("--trt-engine=fp16").assert_outcomes(passed=5)
+    suite.run("--trt-engine=fp16").assert_outcomes(passed=6)
     assert suite.item("fp16", "build")["cached"] is False
 
 
@@ -187,7 +187,7 @@ def old_entry(folder: Path) -> Path:
 
 def test_the_cache_is_trimmed_after_a_run_but_for_what_it_used(suite):
     old = old_entry(suite.path / "cache")
-    suite.run("--trt-engine=fp16", "--trt-cache-size=1KB").assert_outcomes(passed=5)
+    suite.run("--trt-engine=fp16", "--trt-cache-size=1KB").assert_outcomes(passed=6)
     assert not old.exists()
     kept = {path.parent.parent.name for path in (suite.path / "cache").glob(f"*/*/{MANIFEST}")}
     assert kept == {"engines", "lowered", "reference"}
@@ -205,7 +205,7 @@ def test_a_cache_that_cannot_be_trimmed_ends_no_session(suite):
         """
     )
     result = suite.run("--trt-engine=fp16", process=True)
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=6)
     assert result.ret == 0
 
 

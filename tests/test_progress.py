@@ -206,5 +206,5 @@ def test_on_a_terminal_no_line_is_garbled(suite, capture):
     end = left.index(next(line for line in left if "= trtcheck =" in line))
     for line in left[start:end]:
         assert re.fullmatch(r"(trtcheck\.toml)? ?\.* *(\[ *\d+%\])?", line)
-    assert "".join(left[start:end]).replace("trtcheck.toml", "").count(".") == 10
+    assert "".join(left[start:end]).replace("trtcheck.toml", "").count(".") == 13
     assert any(line.startswith("PASS         tiny[fp16]") for line in left)

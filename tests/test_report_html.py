@@ -22,7 +22,7 @@ import pytest
 
 from trtcheck.errors import ReportError
 from trtcheck.names import fraction
-from trtcheck.report import html, view
+from trtcheck.report import false_alarm, html, view
 
 POLICY = "sandbox allow-same-origin; default-src 'none'; img-src 'self'; style-src 'self'"
 """What Jenkins sends with archived files."""
@@ -121,15 +121,35 @@ def class_rows(
                 "after": new[figure],
                 "drop": drop,
                 "margin": 0.01,
+                "floor": None,
+                "key": False,
                 "b": max(0, old["tp"] - new["tp"]) + 3,
                 "c": 3,
                 "p": 0.2,
                 "p_adjusted": 1e-12 if name in failed else 1.0,
+                "interval": None if drop is None else (drop - 0.012, drop + 0.018),
                 "detectable": 0.027 if support >= 1000 else None,
+                "blind": support < 50,
+                "enough": None,
                 "verdict": "skipped" if not support else "fail" if name in failed else "pass",
             }
         )
     return rows
+
+
+def together(images: int, b: int, c: int, *, fails: bool) -> dict[str, Any]:
+    """The pooled test."""
+    return {
+        "verdict": "fail" if fails else "pass",
+        "images": images,
+        "b": b,
+        "c": c,
+        "margin": 0.002,
+        "p": 1e-12 if fails else 0.4,
+        "alpha": 0.005,
+        "detectable": 0.0031,
+        "drop": (b - c) / images,
+    }
 
 
 def evaluated(
@@ -196,14 +216,28 @@ def evaluated(
         for row in worst
     )
     lost = accuracy["before"] - accuracy["after"]
-    common = {"model": model, "engine": engine, "numerics": "emulated", "notes": [EMULATED]}
+    common = {
+        "model": model,
+        "engine": engine,
+        "numerics": "emulated",
+        "notes": [EMULATED],
+        "warnings": [],
+    }
+    churn = {"rate": 1 / 12, "low": 0.079, "high": 0.0899, "confidence": 0.99, "limit": None}
+    pooled = together(images, 640 if failed else 90, 75, fails=bool(failed))
+    rule = {"alpha": 0.01, "test": "paired"}
     shown = {
         "images": images,
         "margin": 0.01,
         "b": 640,
         "c": 75,
         "p": 1e-12 if failed else 0.4,
+        "interval": (lost - 0.003, lost + 0.004),
         "detectable": 0.004,
+        "enough": None,
+        "floor": None,
+        "target": None,
+        **rule,
         **accuracy,
     }
     checks = [
@@ -220,6 +254,7 @@ def evaluated(
             {
                 "outputs": [drift],
                 "agreement": agreement,
+                "churn": churn,
                 "problems": [],
                 "limits": {"max_abs": None, "cosine": 0.99},
             },
@@ -228,19 +263,31 @@ def evaluated(
             "accuracy",
             "fail" if lost > 0.01 else "pass",
             "accuracy .912 -> .800",
-            {**shown, "top_k": {"k": 5, "gated": False, **shown}},
+            {**shown, "top_k": {"k": 5, "gated": False, "verdict": "pass", **shown}},
         ),
         (
             "recall",
             "fail" if failed else "pass",
             message or f"recall holds in {len(names)} classes",
             {
-                "alpha": 0.01,
+                **rule,
                 "classes": recall,
-                "baseline": {"verdict": "pass", "alpha": 0.01, "classes": recall},
+                "pooled": pooled,
+                "baseline": {
+                    "verdict": "pass",
+                    "paired": True,
+                    **rule,
+                    "classes": recall,
+                    "pooled": pooled,
+                },
             },
         ),
-        ("precision", "pass", "precision holds", {"alpha": 0.01, "classes": precision}),
+        (
+            "precision",
+            "pass",
+            "precision holds",
+            {**rule, "classes": precision, "pooled": together(images, 90, 75, fails=False)},
+        ),
     ]
     items = [
         {
@@ -248,6 +295,7 @@ def evaluated(
             **common,
             "check": check,
             "verdict": verdict,
+            "fails": verdict == "fail",
             "message": text,
             **figures,
         }
@@ -261,6 +309,7 @@ def evaluated(
             "after": None if n % 20 == 19 else names[(n + 1) % len(names)],
             "confidence_before": 0.99 - n / 200,
             "confidence_after": None if n % 20 == 19 else 0.7 - n / 200,
+            "lost": 0.9 - n / 200,
         }
         for n in range(100)
     ]
@@ -364,6 +413,8 @@ def unbuilt(
             "numerics": None,
             "message": message,
             "notes": [],
+            "warnings": [],
+            "fails": verdict == "error",
         }
         for check in checks
     ]
@@ -425,6 +476,7 @@ def document(
     return {
         "schema_version": 1,
         "verdict": min((item["verdict"] for item in every), key=order.index, default="skipped"),
+        "false_alarm": false_alarm.bound(every),
         "environment": {
             "backend": {
                 "name": "onnxruntime-cpu",
@@ -473,6 +525,8 @@ def skipped_model(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "verdict": "skipped",
         "numerics": None,
         "notes": [],
+        "warnings": [],
+        "fails": False,
         "message": "no engine was asked for: pytest --trt-engine=fp16,int8",
     }
     return model_entry(name, [], "skipped", []), item
@@ -553,6 +607,18 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return "".join(self.words)
+
+
+def table_of(page: Any, anchor: str) -> Any:
+    """The table of an engine's page with that id."""
+    tables = (*page.classes, *page.accuracy, *page.compared)
+    return next(table for table in tables if table.anchor == anchor)
+
+
+def cells_of(table: Any, name: str) -> dict[str, Any]:
+    """The cells of a row by the names of their columns."""
+    row = next(row for row in (*table.rows, *table.folded) if row.name == name)
+    return dict(zip((column.name for column in table.columns), row.cells, strict=True))
 
 
 def pages_of(document: dict[str, Any]) -> dict[str, Page]:
@@ -665,20 +731,22 @@ def test_everything_is_ordered_worst_first(whole) -> None:
         "n00000077 some kind of bird",
     ]
     page = next(page for page in view.engines(whole) if page.page == "fashion--int8.html")
-    recall = page.classes[0]
+    recall = table_of(page, "recall-classes")
     assert [row.name for row in recall.rows[:3]] == ["Shirt", "Coat", "Dress"]
     assert [finding.checks for finding in page.findings[:2]] == [("recall",), ("accuracy",)]
 
 
 def test_numbers_are_printed_as_people_read_them(whole) -> None:
     page = next(page for page in view.engines(whole) if page.page == "fashion--int8.html")
-    shirt = page.classes[0].rows[0]
-    before, after, drop, limit = shirt.cells[2:6]
-    assert re.fullmatch(r"\.\d{3}", str(before))
-    assert re.fullmatch(r"\.\d{3}", str(after))
-    assert float(str(drop)) == pytest.approx(100 * (float(str(before)) - float(str(after))), abs=0.11)
-    assert limit == "1.0"
-    assert shirt.cells[8:] == ("< 1e-9", "2.7")
+    shirt = cells_of(table_of(page, "recall-classes"), "Shirt")
+    assert re.fullmatch(r"\.\d{3}", shirt["before"])
+    assert re.fullmatch(r"\.\d{3}", shirt["after"])
+    lost = 100 * (float(shirt["before"]) - float(shirt["after"]))
+    assert float(shirt["drop"]) == pytest.approx(lost, abs=0.11)
+    ends = re.fullmatch(r"(\S+) to (\S+)", shirt["drop's interval"])
+    assert ends is not None
+    assert [float(end) for end in ends.groups()] == pytest.approx([lost - 1.2, lost + 1.8], abs=0.11)
+    assert (shirt["limit"], shirt["p, Tarone-Holm"], shirt["detectable"]) == ("1.0", "< 1e-9", "2.7")
     assert page.outputs is not None
     assert page.outputs.rows[0].cells[6] is None  # max_rel was infinite
     assert page.flips[0].text == "833 of 10\N{NARROW NO-BREAK SPACE}000 images"
@@ -720,10 +788,10 @@ def test_a_message_of_several_lines_keeps_them(rendered) -> None:
 
 def test_a_thousand_classes_are_folded_after_fifty_and_listed_instead_of_drawn(whole, rendered) -> None:
     page = next(page for page in view.engines(whole) if page.model == "imagenet")
-    assert [len(table.rows) for table in page.classes] == [50, 50]
-    assert [len(table.folded) for table in page.classes] == [950, 950]
-    assert [(len(table.rows), len(table.folded)) for table in page.compared] == [(50, 0)]
-    assert page.compared[0].caption.endswith("50 of 1000 classes, all of them in report.json")
+    assert [len(table.rows) for table in page.classes] == [1, 50, 1, 50]
+    assert [len(table.folded) for table in page.classes] == [0, 950, 0, 950]
+    assert [(len(table.rows), len(table.folded)) for table in page.compared] == [(1, 0), (50, 0)]
+    assert page.compared[1].caption.endswith("50 of 1000 classes, all of them in report.json")
     assert page.matrices == ()
     assert page.confusions is not None
     assert page.confusions.rows[0].cells[0] == "n00000078 some kind of bird"
@@ -862,12 +930,23 @@ def test_partial_engines_have_pages(tmp_path) -> None:
 def test_a_class_without_images_is_shown_as_such(tmp_path) -> None:
     engine, items = evaluated("fashion", "fp16", ["a", "b"], 50, {})
     rows = items[3]["classes"]
-    rows[0].update(support=0, before=None, after=None, drop=None, p=1.0, detectable=None, verdict="skipped")
+    rows[0].update(
+        support=0,
+        before=None,
+        after=None,
+        drop=None,
+        p=1.0,
+        interval=None,
+        detectable=None,
+        verdict="skipped",
+    )
     engine["classes"][0]["before"]["recall"] = engine["classes"][0]["after"]["recall"] = None
     assert_sound(document((engine, items)), tmp_path)
-    table = view.engines(document((engine, items)))[0].classes[0]
+    table = table_of(view.engines(document((engine, items)))[0], "recall-classes")
     assert [row.name for row in table.rows] == ["b", "a"]
-    assert table.rows[1].cells[:5] == (view.STATUSES["skipped"], "0", None, None, None)
+    empty = cells_of(table, "a")
+    assert (empty["verdict"], empty["support"]) == (view.STATUSES["skipped"], "0")
+    assert [empty[name] for name in ("before", "after", "drop", "drop's interval")] == [None] * 4
 
 
 def test_two_tests_of_one_check_keep_their_own_verdicts(tmp_path) -> None:
@@ -883,8 +962,9 @@ def test_two_tests_of_one_check_keep_their_own_verdicts(tmp_path) -> None:
     assert {"check-recall", "check-recall-2", "recall-classes", "recall-classes-2"} <= set(
         pages["fashion--fp16.html"].ids
     )
-    row = view.index(found).models[0].rows[0]
-    cell = row.cells[3]
+    index = view.index(found)
+    row = index.models[0].rows[0]
+    cell = row.cells[index.checks.index("recall")]
     assert cell is not None
     assert cell.status.word == "fail"
 

@@ -55,6 +55,11 @@ def test_what_only_builds_approves_nothing(tmp_path):
         settings(tmp_path, {"build_only": True, "update_baselines": True})
 
 
+def test_inconclusive_items_fail_only_where_asked(tmp_path):
+    assert not settings(tmp_path).strict
+    assert settings(tmp_path, {"strict": True}).strict
+
+
 def test_the_command_line_comes_before_the_ini(tmp_path):
     assert settings(tmp_path, engine="int8").engines == (EngineSpec("int8", Precision.INT8),)
     found = settings(tmp_path, {"engine": "fp16", "backend": "onnxruntime"}, engine="int8", backend="auto")

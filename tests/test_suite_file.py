@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from trtcheck.case import (
     BuildSpec,
     Check,
     ClassGates,
+    DropTest,
     EngineSpec,
     Gates,
     InputSpec,
     LoweringSpec,
+    OnFinding,
     Precision,
     ShapeRange,
 )
@@ -101,8 +104,26 @@ kl = 0.5
 top1_agreement = 0.98
 engine_mb = 12
 memory_mb = 34.5
+test = "proven"
+key_classes = ["a", "b*"]
+pooled_drop = 0.004
+must_see = 0.7
+recall_floor = 0.8
+precision_floor = 0.75
+accuracy_floor = 0.9
+accuracy_target = 0.999
+churn = 0.06
+batch_tolerance = 0.001
+saturation = 0.05
+on_calibration = "fail"
+on_inconclusive = "fail"
 [models.tiny.gates.classes."b c"]
 recall_drop = 0.1
+[models.tiny.gates.classes."b*"]
+recall_drop = 0.3
+precision_drop = 0.4
+recall_floor = 0.5
+precision_floor = 0.6
 [models.tiny.fp16]
 exclude = ["Pow*"]
 converter = "modelopt"
@@ -134,11 +155,21 @@ fp32 = "model.onnx"
     assert case.input == InputSpec("NHWC", 0.5, (3.0,), (1.0, 2.5), 9, (4, 5), "BGR")
     assert case.gates == Gates(
         recall_drop=0, precision_drop=0.02, accuracy_drop=1, top_k_accuracy_drop=0.03, alpha=0.05,
-        classes={"b c": ClassGates(recall_drop=0.1)}, max_abs=3, max_rel=0.1, relative_l2=0.2, cosine=0.99,
-        kl=0.5, top1_agreement=0.98, engine_mb=12, memory_mb=34.5,
+        classes={"b c": ClassGates(recall_drop=0.1), "b*": ClassGates(0.3, 0.4, 0.5, 0.6)},
+        max_abs=3, max_rel=0.1, relative_l2=0.2, cosine=0.99,
+        kl=0.5, top1_agreement=0.98, engine_mb=12, memory_mb=34.5, test=DropTest.PROVEN,
+        key_classes=("a", "b*"), pooled_drop=0.004, must_see=0.7, recall_floor=0.8, precision_floor=0.75,
+        accuracy_floor=0.9, accuracy_target=0.999, churn=0.06, batch_tolerance=0.001, saturation=0.05,
+        on_calibration=OnFinding.FAIL, on_inconclusive=OnFinding.FAIL,
     )  # fmt: skip
-    assert case.gates.margin(Check.RECALL, "b c") == 0.1
-    assert case.gates.margin(Check.PRECISION, "b c") == 0.02
+    same_as_default = [
+        f.name for f in fields(Gates) if getattr(case.gates, f.name) == getattr(Gates(), f.name)
+    ]
+    assert same_as_default == []
+    assert case.gates.of_classes(("a", "b c")) == (
+        ClassGates(0.0, 0.02, 0.8, 0.75),
+        ClassGates(0.1, 0.4, 0.5, 0.6),
+    )
     assert case.lowering == {
         Precision.FP16: LoweringSpec(exclude=("Pow*",), maker="modelopt"),
         Precision.BF16: LoweringSpec(),
@@ -195,7 +226,7 @@ WRONG = {
     "unknown class gate": (
         '[models.tiny.gates.classes."a b"]\ndrop = 0.1',
         "unknown key models.tiny.gates.classes.a b.drop",
-        "precision_drop, recall_drop",
+        "precision_drop, precision_floor, recall_drop, recall_floor",
         "drop",
     ),
     "unknown int8 key": (
@@ -335,7 +366,7 @@ WRONG = {
     "check": (
         "checks = ['recal']",
         "models.tiny.checks",
-        "build, outputs, accuracy, recall, precision",
+        "build, calibration, outputs, batch_invariance, accuracy, recall, precision",
         "recal",
     ),
     "no checks": ("checks = []", "models.tiny.checks", "some of", "[] (list)"),
@@ -421,6 +452,114 @@ WRONG = {
         "0 or more",
         "-1 (int)",
     ),
+    "test": (
+        "[models.tiny.gates]\ntest = 'naive'",
+        "models.tiny.gates.test has a wrong value",
+        '"paired" or "threshold" or "proven"',
+        "'naive' (str)",
+    ),
+    "test of list": (
+        "[models.tiny.gates]\ntest = ['paired']",
+        "models.tiny.gates.test has a wrong value",
+        '"paired" or',
+        "['paired'] (list)",
+    ),
+    "key classes of text": (
+        "[models.tiny.gates]\nkey_classes = 'crack'",
+        "models.tiny.gates.key_classes has a wrong value",
+        "a list of strings",
+        "'crack' (str)",
+    ),
+    "key classes of numbers": (
+        "[models.tiny.gates]\nkey_classes = [6]",
+        "models.tiny.gates.key_classes has a wrong value",
+        "a list of strings",
+        "[6] (list)",
+    ),
+    "floor of percent": (
+        "[models.tiny.gates]\nrecall_floor = 90",
+        "models.tiny.gates.recall_floor has a wrong value",
+        "0 to 1",
+        "90 (int)",
+    ),
+    "class floor of percent": (
+        "[models.tiny.gates.classes.a]\nprecision_floor = 90",
+        "models.tiny.gates.classes.a.precision_floor has a wrong value",
+        "0 to 1",
+        "90 (int)",
+    ),
+    "target above the reference": (
+        "[models.tiny.gates]\naccuracy_target = 1.01",
+        "models.tiny.gates.accuracy_target has a wrong value",
+        "0 to 1",
+        "1.01 (float)",
+    ),
+    "pooled drop": (
+        "[models.tiny.gates]\npooled_drop = true",
+        "models.tiny.gates.pooled_drop has a wrong value",
+        "0 to 1",
+        "True (bool)",
+    ),
+    "must see": (
+        "[models.tiny.gates]\nmust_see = 60",
+        "models.tiny.gates.must_see has a wrong value",
+        "0 to 1",
+        "60 (int)",
+    ),
+    "churn of percent": (
+        "[models.tiny.gates]\nchurn = 5",
+        "models.tiny.gates.churn has a wrong value",
+        "0 to 1",
+        "5 (int)",
+    ),
+    "saturation of text": (
+        "[models.tiny.gates]\nsaturation = '1%'",
+        "models.tiny.gates.saturation has a wrong value",
+        "0 to 1",
+        "'1%' (str)",
+    ),
+    "negative tolerance": (
+        "[models.tiny.gates]\nbatch_tolerance = -1e-3",
+        "models.tiny.gates.batch_tolerance has a wrong value",
+        "0 or more",
+        "-0.001 (float)",
+    ),
+    "on inconclusive": (
+        "[models.tiny.gates]\non_inconclusive = 'error'",
+        "models.tiny.gates.on_inconclusive has a wrong value",
+        '"tell" or "fail"',
+        "'error' (str)",
+    ),
+    "on calibration": (
+        "[models.tiny.gates]\non_calibration = true",
+        "models.tiny.gates.on_calibration has a wrong value",
+        '"tell" or "fail"',
+        "True (bool)",
+    ),
+    "gates of another class": (
+        "classes = ['crack', 'scratch', 'dent']\n[models.tiny.gates.classes.cracks]\nrecall_drop = 0",
+        "models.tiny.gates.classes names a class that is not there: 'cracks'",
+        "one of the model's classes, or a pattern that fits some: crack, scratch, dent",
+        "did you mean crack?",
+    ),
+    "pattern that fits no class": (
+        "classes = ['crack', 'scratch']\n[models.tiny.gates.classes.\"d*\"]\nrecall_drop = 0",
+        "models.tiny.gates.classes names a class that is not there: 'd*'",
+        "a pattern that fits some: crack, scratch",
+        "'d*'",
+    ),
+    "key class that is not there": (
+        "classes = ['crack', 'scratch']\n[models.tiny.gates]\nkey_classes = ['crack', 'Scratch']",
+        "models.tiny.gates.key_classes names a class that is not there: 'Scratch'",
+        "crack, scratch",
+        "did you mean scratch?",
+    ),
+    "key class without a name": (
+        "classes = ['crack', 'scratch']\n[models.tiny.gates]\nkey_classes = ['']",
+        "models.tiny.gates.key_classes names a class that is not there: ''",
+        "crack, scratch",
+        "''",
+    ),
     "unknown table": ("[model.other]\nonnx = ''", "unknown key model", "models", "did you mean models?"),
 }
 
@@ -498,11 +637,13 @@ def test_engines_of_the_suite_that_cannot_be_are_refused_with_file_and_key(folde
 
 def test_gates_of_python_are_checked_like_those_of_the_file():
     gates = Gates(recall_drop=0.1, max_abs=3, classes={"a": ClassGates(recall_drop=0.2)})
-    changed = changed_gates(
-        gates, {"recall_drop": 0.3, "classes": {"b": ClassGates(precision_drop=0.4)}}, "there"
-    )
-    assert changed == Gates(
-        recall_drop=0.3, max_abs=3,
+    changes = {
+        "recall_drop": 0.3, "classes": {"b": ClassGates(precision_drop=0.4)}, "test": "proven",
+        "key_classes": ("b",), "churn": 0.02, "on_inconclusive": OnFinding.FAIL,
+    }  # fmt: skip
+    assert changed_gates(gates, changes, "there") == Gates(
+        recall_drop=0.3, max_abs=3, test=DropTest.PROVEN, key_classes=("b",), churn=0.02,
+        on_inconclusive=OnFinding.FAIL,
         classes={"a": ClassGates(recall_drop=0.2), "b": ClassGates(precision_drop=0.4)},
     )  # fmt: skip
     for changes in (
@@ -510,9 +651,73 @@ def test_gates_of_python_are_checked_like_those_of_the_file():
         {"recal_drop": 0.3},
         {"classes": {"b": {"recall_drop": 3}}},
         {"classes": 3},
+        {"classes": {"b": ClassGates(recall_drop=0.1), "c": 3}},
+        {"key_classes": "b"},
+        {"test": "naive"},
+        {"on_inconclusive": True},
+        {"churn": None},
     ):
         with pytest.raises(SuiteError, match=r"^there: "):
             changed_gates(gates, changes, "there")
+
+
+def test_class_limits_given_in_a_test_come_before_the_suites():
+    suite = Gates(
+        recall_drop=0.01,
+        classes={
+            "crack": ClassGates(recall_floor=0.9),
+            "c*": ClassGates(recall_drop=0.1, precision_drop=0.2),
+        },
+    )
+    names = ("crack", "corner", "dent")
+
+    def drops(changes):
+        changed = changed_gates(suite, {"classes": changes}, "there")
+        return [own.recall_drop for own in changed.of_classes(names)]
+
+    assert drops({}) == [0.1, 0.1, 0.01]
+    # Of two patterns that fit, the test's counts; a name counts before any pattern, whoever gives it.
+    assert drops({"*": {"recall_drop": 0.3}}) == [0.3, 0.3, 0.3]
+    assert drops({"crack": {"recall_drop": 0.4}, "*": {"recall_drop": 0.3}}) == [0.4, 0.3, 0.3]
+    # An entry that both have keeps what the test leaves out.
+    changed = changed_gates(suite, {"classes": {"crack": {"recall_drop": 0.4}, "c*": {"recall_drop": 0}}}, "")
+    assert changed.of_classes(names)[:2] == (
+        ClassGates(0.4, 0.2, 0.9, None),
+        ClassGates(0.0, 0.2, None, None),
+    )
+
+
+def test_classes_by_pattern_are_read_where_the_names_are_given(folder):
+    [case] = read(
+        folder,
+        HEAD
+        + """
+classes = ["crack long", "crack short", "dent", "[old]"]
+[models.tiny.gates]
+key_classes = ["crack *", "[old]"]
+[models.tiny.gates.classes."*short"]
+recall_floor = 0.5
+""",
+    )
+    assert case.gates.key_among(case.classes) == ("crack long", "crack short", "[old]")
+    floors = [own.recall_floor for own in case.gates.of_classes(case.classes)]
+    assert floors == [None, 0.5, None, None]
+
+
+def test_class_names_that_only_the_data_know_are_left_to_the_run(folder):
+    [case] = read(
+        folder,
+        HEAD + "[models.tiny.gates]\nkey_classes = ['97']\n[models.tiny.gates.classes.'3*']\nrecall_drop = 0",
+    )
+    assert case.gates.unmatched(["1", "2"]) == ("3*", "97")
+
+
+def test_of_thousands_of_classes_some_are_named(folder):
+    classes = ", ".join(f"'class {k}'" for k in range(5000))
+    message = refusal(folder, HEAD + f"classes = [{classes}]\n[models.tiny.gates]\nkey_classes = ['klass 7']")
+    assert len(message) < 1000
+    assert "class 19 …" in message
+    assert "did you mean class 7?" in message
 
 
 @pytest.mark.parametrize("key", ["onnx", "data", "calibration"])

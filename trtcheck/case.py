@@ -467,6 +467,13 @@ class EngineKind(StrEnum):
     """Outputs that were recorded on another device."""
 
 
+def applies(check: Check, precision: Precision | None, kind: EngineKind) -> bool:
+    """Whether there is anything to *check* of an engine of this *precision* (None: a file's) and *kind*."""
+    if check is Check.CALIBRATION:
+        return precision is Precision.INT8
+    return check is not Check.BATCH_INVARIANCE or kind is not EngineKind.RECORDING
+
+
 ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 """Suffixes of serialized engines."""
 

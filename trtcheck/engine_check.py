@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,13 @@ _NARROW_TYPES = {Precision.FP16: "FLOAT16", Precision.BF16: "BFLOAT16", Precisio
 
 def gates_record(gates: Gates) -> dict[str, Any]:
     """The limits, JSON-ready."""
-    return {**asdict(gates), "classes": {name: asdict(own) for name, own in gates.classes.items()}}
+    return {name: _plain(value) for name, value in asdict(gates).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def numerics_note(

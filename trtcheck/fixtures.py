@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import Case, Check, EngineSpec, Gates, Outcome, Verdict
+from trtcheck.case import Case, Check, DropTest, EngineSpec, Gates, Outcome, Verdict
 from trtcheck.errors import TrtcheckError
-from trtcheck.runtime import RUNTIME, Runtime, add_outcome
+from trtcheck.item_records import add_outcome
+from trtcheck.runtime import RUNTIME, Runtime
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import BuiltEngine
@@ -103,27 +104,90 @@ class TrtCheck:
         """Whether the engine was built, and is what was asked for."""
         return self._judge(Check.BUILD, {})
 
+    def calibration(self) -> Outcome:
+        """What the calibration data have seen, and what they must not have seen; of INT8 engines."""
+        return self._judge(Check.CALIBRATION, {})
+
+    def batch_invariance(self, *, tolerance: float | None = None) -> Outcome:
+        """Whether answers depend on the images beside them by more than *tolerance* (relative L2)."""
+        return self._judge(Check.BATCH_INVARIANCE, {"batch_tolerance": tolerance})
+
     def outputs(self, **limits: float) -> Outcome:
         """Whether every output is there, finite and within *limits* (as the gates of the toml).
 
         Args:
-            **limits: ``max_abs``, ``max_rel``, ``relative_l2``, ``cosine``, ``kl``, ``top1_agreement``.
+            **limits: ``max_abs``, ``max_rel``, ``relative_l2``, ``cosine``, ``kl``, ``top1_agreement``,
+                ``churn``.
         """
         return self._judge(Check.OUTPUTS, limits)
 
-    def accuracy(self, *, drop: float | None = None) -> Outcome:
-        """Whether accuracy fell by *drop* (a fraction) or more."""
-        return self._judge(Check.ACCURACY, {"accuracy_drop": drop})
+    def accuracy(
+        self,
+        *,
+        drop: float | None = None,
+        floor: float | None = None,
+        target: float | None = None,
+        test: DropTest | str | None = None,
+    ) -> Outcome:
+        """Whether accuracy fell too far.
 
-    def recall(self, *, drop: float | None = None, classes: Mapping[str, float] | None = None) -> Outcome:
-        """Whether any class's recall fell by *drop* (a fraction) or more; *classes* have their own."""
-        own = {name: {"recall_drop": value} for name, value in (classes or {}).items()}
-        return self._judge(Check.RECALL, {"recall_drop": drop, "classes": own or None})
+        Args:
+            drop: Largest accepted drop, as a fraction; for this and what follows, None leaves the gate as
+                it is.
+            floor: Smallest accepted accuracy.
+            target: Smallest accepted share of the reference's accuracy.
+            test: What makes a drop a failure: ``"paired"``, ``"threshold"`` or ``"proven"``.
+        """
+        gates = {"accuracy_drop": drop, "accuracy_floor": floor, "accuracy_target": target, "test": test}
+        return self._judge(Check.ACCURACY, gates)
 
-    def precision(self, *, drop: float | None = None, classes: Mapping[str, float] | None = None) -> Outcome:
-        """Whether any class's precision fell by *drop* (a fraction) or more; see `recall`."""
-        own = {name: {"precision_drop": value} for name, value in (classes or {}).items()}
-        return self._judge(Check.PRECISION, {"precision_drop": drop, "classes": own or None})
+    def recall(
+        self,
+        *,
+        drop: float | None = None,
+        classes: Mapping[str, float] | None = None,
+        key_classes: Sequence[str] | None = None,
+        floor: float | None = None,
+        test: DropTest | str | None = None,
+    ) -> Outcome:
+        """Whether any class's recall fell too far.
+
+        Args:
+            drop: Largest accepted drop, as a fraction; for this and what follows, None leaves the gate as
+                it is.
+            classes: The same of single classes, by name or pattern (fnmatch); these patterns come before
+                those of the suite.
+            key_classes: Names or patterns of the classes that share a quarter of alpha of their own.
+            floor: Smallest accepted recall of any class.
+            test: What makes a drop a failure: ``"paired"``, ``"threshold"`` or ``"proven"``.
+        """
+        return self._classes(Check.RECALL, drop, classes, key_classes, floor, test)
+
+    def precision(
+        self,
+        *,
+        drop: float | None = None,
+        classes: Mapping[str, float] | None = None,
+        key_classes: Sequence[str] | None = None,
+        floor: float | None = None,
+        test: DropTest | str | None = None,
+    ) -> Outcome:
+        """Whether any class's precision fell too far; for the arguments see `recall`."""
+        return self._classes(Check.PRECISION, drop, classes, key_classes, floor, test)
+
+    def _classes(
+        self,
+        check: Check,
+        drop: float | None,
+        classes: Mapping[str, float] | None,
+        key_classes: Sequence[str] | None,
+        floor: float | None,
+        test: DropTest | str | None,
+    ) -> Outcome:
+        name = check.value
+        own = {entry: {f"{name}_drop": value} for entry, value in (classes or {}).items()}
+        gates = {f"{name}_drop": drop, f"{name}_floor": floor, "key_classes": key_classes, "test": test}
+        return self._judge(check, {**gates, "classes": own or None})
 
     def confusion(self) -> tuple[Confusion, Confusion]:
         """Confusion of the reference and of the engine."""
@@ -133,17 +197,20 @@ class TrtCheck:
             raise self._failure(Check.RECALL, error) from None
 
     def _judge(self, check: Check, limits: Mapping[str, Any]) -> Outcome:
-        from trtcheck.items import describe, judge
+        from trtcheck.dispatch import judge, strict_by
+        from trtcheck.items import RegressionError, conclude
 
         given = {name: value for name, value in limits.items() if value is not None}
         case = replace(self.case, gates=_changed(self.case.gates, given, f"trt_check.{check.value}()"))
+        settings = self._runtime.settings
         try:
-            outcome = judge(self._runtime, case, self._engine, check)
+            outcome = judge(self._runtime.workbench, settings, case, self._engine, check)
         except TrtcheckError as error:
             raise self._failure(check, error) from None
-        add_outcome(self._item, outcome)
-        if outcome.verdict in (Verdict.FAIL, Verdict.ERROR):
-            pytest.fail(describe(outcome), pytrace=False)
+        try:
+            conclude(self._item, outcome, strict_by(settings, case.gates))
+        except RegressionError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         return outcome
 
     def _failure(self, check: Check, error: TrtcheckError) -> BaseException:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from trtcheck.case import Case, Check, EngineSpec, Outcome, Verdict
+from trtcheck.case import Case, Check, EngineSpec, Outcome, Verdict, applies
+from trtcheck.dispatch import judge, prepare, strict_by
 from trtcheck.errors import BackendError, EngineError, SuiteError, TrtcheckError
-from trtcheck.runtime import OUTCOMES, PENDING, RUNTIME, Runtime, add_outcome
+from trtcheck.item_records import OUTCOMES, PENDING, add_outcome, asides
+from trtcheck.runtime import RUNTIME, Runtime
 from trtcheck.settings import HOW_TO_ASK
 from trtcheck.suite import default_engines, read_suite
-
-if TYPE_CHECKING:
-    from trtcheck.backends.base import BuiltEngine
-    from trtcheck.session import Workbench
 
 
 class RegressionError(Exception):
@@ -46,6 +43,8 @@ class SuiteFile(pytest.File):
                 if runtime.settings.build_only and Check.BUILD not in checks:
                     checks = (Check.BUILD, *checks)  # a suite that leaves it out is not meant to do nothing
                 for check in checks:
+                    if not applies(check, engine.precision, engine.kind):
+                        continue
                     name = f"{case.name}[{engine.name}]::{check.value}"
                     # Given as text, so that pytest compares ids as it reads them from its cache (--lf).
                     nodeid = f"{self.nodeid}::{name}"
@@ -109,7 +108,7 @@ class CheckItem(pytest.Item):
         self.check = check
 
     def setup(self) -> None:
-        """Evaluates, so that what is wrong with suite or data is an error, and with the engine a failure."""
+        """Prepares, so that what is wrong with suite or data is an error, and with the engine a failure."""
         self.stash[PENDING] = Outcome(
             model=self.case.name, engine=self.engine.name, check=self.check, verdict=Verdict.ERROR, message=""
         )
@@ -117,11 +116,8 @@ class CheckItem(pytest.Item):
         self.stash[OUTCOMES] = []
         if self.check is Check.BUILD:
             return
-        from trtcheck.checks import require_known_classes
-
         try:
-            evaluation = self.config.stash[RUNTIME].workbench.evaluation(self.case, self.engine)
-            require_known_classes(evaluation, self.case.gates)
+            prepare(self.config.stash[RUNTIME].workbench, self.case, self.engine, self.check)
         except (EngineError, BackendError):
             return  # what is wrong with the engine is a failure: `runtest` meets it again
         except TrtcheckError as error:
@@ -135,10 +131,9 @@ class CheckItem(pytest.Item):
             RegressionError: The check failed.
             TrtcheckError: The engine cannot be built.
         """
-        outcome = judge(self.config.stash[RUNTIME], self.case, self.engine, self.check)
-        add_outcome(self, outcome)
-        if outcome.verdict in (Verdict.FAIL, Verdict.ERROR):
-            raise RegressionError(describe(outcome))
+        runtime = self.config.stash[RUNTIME]
+        outcome = judge(runtime.workbench, runtime.settings, self.case, self.engine, self.check)
+        conclude(self, outcome, strict_by(runtime.settings, self.case.gates))
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """File and name for messages."""
@@ -158,42 +153,30 @@ def only_builds(item: pytest.Item) -> bool:
     return not {"trt_check", "ort_baseline"} & set(getattr(item, "fixturenames", ()))
 
 
-def describe(outcome: Outcome) -> str:
-    """What stands under a failed item."""
-    how = f" ({outcome.numerics.value})" if outcome.numerics is not None else ""
-    told = outcome.message.replace("; ", ";\n  ")  # a line a class or node
-    head = f"{outcome.model}[{outcome.engine}] {outcome.check.value}{how}: {told}"
-    return "\n".join([head, *(f"  note: {note}" for note in outcome.notes)])
+def conclude(item: pytest.Item, outcome: Outcome, strict_by: str | None) -> None:
+    """Keeps *outcome* for the report, and lets *item* fail or be skipped by it.
 
-
-def judge(runtime: Runtime, case: Case, engine: EngineSpec, check: Check) -> Outcome:
-    """What *check* of *case* and *engine* comes to, the approved baseline included.
+    Args:
+        item: The item, or the test that made the check.
+        outcome: What the check came to.
+        strict_by: What makes an inconclusive item fail, where anything does.
 
     Raises:
-        TrtcheckError: The engine cannot be built or the case not evaluated.
+        RegressionError: The check failed.
     """
-    from trtcheck import checks
-    from trtcheck.baselines import store
-
-    if check is Check.BUILD:
-        from trtcheck import engine_check
-
-        built = runtime.workbench.built(case, engine)
-        return engine_check.build(case, engine, built, _beside(runtime.workbench, case, engine))
-    evaluation = runtime.workbench.evaluation(case, engine)
-    checks.require_known_classes(evaluation, case.gates)
-    settings = runtime.settings
-    find = None if settings.update_baselines else partial(store.find, settings.baselines, evaluation)
-    return checks.CHECKS[check](evaluation, case.gates, find)
+    add_outcome(item, outcome)
+    if outcome.fails:
+        raise RegressionError(describe(outcome, strict_by))
+    if outcome.verdict is Verdict.SKIPPED:
+        pytest.skip(outcome.message)
 
 
-def _beside(workbench: Workbench, case: Case, engine: EngineSpec) -> BuiltEngine | TrtcheckError | str | None:
-    """The TensorRT engine that is built besides, what speaks against the model, or why nothing was built."""
-    try:
-        workbench.open_beside()
-    except BackendError as error:
-        return " ".join(str(error).split())
-    try:
-        return workbench.beside(case, engine)
-    except (EngineError, BackendError) as error:
-        return error
+def describe(outcome: Outcome, strict_by: str | None) -> str:
+    """What stands under a failed item; see `conclude`."""
+    how = f" ({outcome.numerics.value})" if outcome.numerics is not None else ""
+    why = ""
+    if outcome.verdict is Verdict.INCONCLUSIVE:
+        why = f"inconclusive, which fails here: {strict_by}; "
+    told = f"{why}{outcome.message}".replace("; ", ";\n  ")  # a line a class or node
+    head = f"{outcome.model}[{outcome.engine}] {outcome.check.value}{how}: {told}"
+    return "\n".join([head, *(f"  {line}" for line in asides(outcome))])

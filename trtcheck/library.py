@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtcheck import checks
-from trtcheck.case import Case, Check, EngineSpec, Gates, Outcome
+from trtcheck.case import Case, Check, EngineSpec, Gates, OnFinding, Outcome
 from trtcheck.progress import LoggedProgress
 from trtcheck.session import Workbench
 from trtcheck.settings import cache_folder, parse_backend, parse_engines, read_settings
@@ -74,7 +75,9 @@ def judge_evaluation(evaluation: Evaluation, check: Check | str, gates: Gates | 
         raise ValueError(
             f"check {judged.value!r} judges no evaluation; one of {[c.value for c in checks.CHECKS]}"
         )
-    return checks.CHECKS[judged](evaluation, gates or Gates(), None)
+    limits = gates or Gates()
+    outcome = checks.CHECKS[judged](evaluation, limits, None)
+    return replace(outcome, strict=limits.on_inconclusive is OnFinding.FAIL)
 
 
 def read_suite(path: Path | str) -> tuple[Case, ...]:

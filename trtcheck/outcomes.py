@@ -77,7 +77,7 @@ def with_baseline(
     both = (
         f"{message}; against the reference: {reference}"
         if verdict is Verdict.FAIL
-        else f"{reference}; {message}"
+        else f"{reference}; {_without_repeats(message, reference)}"
     )
     return replace(
         outcome, notes=notes, verdict=worst((outcome.verdict, verdict)), message=both,
@@ -86,6 +86,13 @@ def with_baseline(
             "baseline": {**measured, "verdict": verdict.value, "paired": answers is not None},
         },
     )  # fmt: skip
+
+
+def _without_repeats(message: str, reference: str) -> str:
+    """The clauses of *message* that *reference* did not tell: both see the same images equally well."""
+    head, *rest = message.split("; ")
+    told = reference.split("; ")
+    return "; ".join([head, *(clause for clause in rest if clause not in told)])
 
 
 def approved(outcome: Outcome, find: FindBaseline | None) -> Approved | Outcome:

@@ -125,7 +125,15 @@ def churn_row(evaluation: Evaluation, gates: Gates) -> dict[str, Any] | None:
         return None
     confidence = 1 - gates.alpha
     low, high = clopper_pearson(flips.total, flips.images, confidence)
-    return {"rate": flips.churn, "low": low, "high": high, "confidence": confidence, "limit": gates.churn}
+    return {
+        "rate": flips.churn,
+        "low": low,
+        "high": high,
+        "confidence": confidence,
+        "limit": gates.churn,
+        "alpha": gates.alpha,
+        "test": gates.test.value,
+    }
 
 
 def _judged_churn(churn: dict[str, Any] | None, gates: Gates) -> tuple[Verdict, str]:

@@ -32,6 +32,7 @@ _FLAGS = (
     ("update-baselines", "approve this run's results: write the baselines of every engine that neither "
      "failed nor erred"),
     ("build-only", "build the engines and check nothing else; TensorRT for RTX builds without a GPU"),
+    ("strict", "fail items that are inconclusive"),
     ("rebuild", "make engines and lowered models anew instead of taking them from the cache"),
 )  # fmt: skip
 
@@ -119,7 +120,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Lets the records of an item's checks ride on its report, from worker to controller."""
     report = yield
-    from trtcheck.runtime import records_of
+    from trtcheck.item_records import records_of
 
     records = records_of(item, call, report)
     if records:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import EngineKind, Outcome, Precision, Verdict
+from trtcheck.case import EngineKind, Precision
 from trtcheck.errors import OptionError, TrtcheckError
 from trtcheck.settings import HOW_TO_ASK, Settings, cache_folder, read_settings
 
@@ -27,15 +27,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("trtcheck")
 
 RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
-OUTCOMES: pytest.StashKey[list[Outcome]] = pytest.StashKey()
-PENDING: pytest.StashKey[Outcome] = pytest.StashKey()
-"""The check that an item is about to make, as it stands if nothing comes of it."""
-
-PROPERTIES: pytest.StashKey[list[tuple[str, object]]] = pytest.StashKey()
-"""JUnit properties of the attempt at hand; they go to its reports alone, so that reruns do not add up."""
 
 _NAMES = ("engine", "backend", "baselines", "report", "cache", "cache-size", "modelopt-python")
-_FLAGS = ("update-baselines", "build-only", "rebuild")
+_FLAGS = ("update-baselines", "build-only", "strict", "rebuild")
 
 
 class Runtime:
@@ -258,77 +252,3 @@ def _require_library(settings: Settings) -> None:
             "--trt-build-only: neither TensorRT nor TensorRT for RTX is installed",
             hint='pip install "pytest-trtcheck[tensorrt-rtx]", which builds without a GPU',
         )
-
-
-def add_outcome(item: pytest.Item, outcome: Outcome) -> None:
-    """Keeps *outcome* for the report and gives its scalars to JUnit."""
-    item.stash.setdefault(OUTCOMES, []).append(outcome)
-    prefix = f"trtcheck.{outcome.model}.{outcome.engine}.{outcome.check.value}"
-    figures = {
-        name: value for name, value in outcome.measured.items() if type(value) in (int, float, str, bool)
-    }
-    facts = {"verdict": outcome.verdict.value, "numerics": outcome.numerics and outcome.numerics.value}
-    item.stash.setdefault(PROPERTIES, []).extend(
-        (f"{prefix}.{name}", value) for name, value in {**facts, **figures}.items()
-    )
-
-
-def records_of(
-    item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
-) -> list[dict[str, Any]]:
-    """Records of the checks that *item* made in this phase, or of the one it could not make.
-
-    Their figures and words are added to *report* as JUnit properties and sections.
-    """
-    from dataclasses import replace
-
-    properties: list[tuple[str, object]] = item.stash.setdefault(PROPERTIES, [])
-    report.user_properties += properties
-    if report.when == "teardown":
-        item.stash[PROPERTIES] = []  # a rerun starts from nothing
-    # What fixtures record while a test is set up belongs to its call, unless there will be none.
-    if report.when == "teardown" or (report.when == "setup" and report.passed):
-        return []
-    outcomes = item.stash.get(OUTCOMES, [])
-    item.stash[OUTCOMES] = []
-    report.sections += [_section(o) for o in outcomes if o.verdict not in (Verdict.FAIL, Verdict.ERROR)]
-    pending = item.stash.get(PENDING, None)
-    if pending is not None and not outcomes:
-        if report.skipped:
-            outcomes = [replace(pending, verdict=Verdict.SKIPPED, message=_skip_reason(report))]
-        elif report.failed and call.excinfo is not None:
-            outcomes = [replace(pending, verdict=Verdict.ERROR, message=_reason(call.excinfo.value))]
-    return [_record(item.nodeid, outcome) for outcome in outcomes]
-
-
-def _section(outcome: Outcome) -> tuple[str, str]:
-    """What a check that did not fail says; one that failed tells it as the test's failure."""
-    lines = [f"{outcome.verdict.value}: {outcome.message}", *(f"note: {note}" for note in outcome.notes)]
-    return f"Captured trtcheck {outcome.check.value} call", "\n".join(lines)
-
-
-def _record(nodeid: str, outcome: Outcome) -> dict[str, Any]:
-    """The record of *outcome*, or of the reason why there is none: an error here would end the session."""
-    from trtcheck.report.document import item as record
-
-    try:
-        return record(nodeid, outcome)
-    except Exception as error:  # noqa: BLE001  told as the verdict of the check
-        message = f"the check's result could not be recorded; please report this: {_reason(error)}"
-        return record(
-            nodeid,
-            Outcome(
-                model=outcome.model, engine=outcome.engine, check=outcome.check, verdict=Verdict.ERROR,
-                message=message,
-            ),
-        )  # fmt: skip
-
-
-def _reason(error: BaseException) -> str:
-    known = isinstance(error, TrtcheckError | pytest.fail.Exception)
-    return str(error) if known else f"{type(error).__name__}: {error}"
-
-
-def _skip_reason(report: pytest.TestReport) -> str:
-    longrepr = report.longrepr
-    return longrepr[2].removeprefix("Skipped: ") if isinstance(longrepr, tuple) else str(longrepr)

@@ -7,7 +7,7 @@ that an engine answered outlives the session.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from trtcheck.backends.base import LoadedEngine
     from trtcheck.backends.tensorrt import TensorRt
+    from trtcheck.batch_invariance import BatchInvariance
+    from trtcheck.calibration.findings import CalibrationFindings
+    from trtcheck.calibration.saturation import Saturation
     from trtcheck.engines import Lowered, Workshop
     from trtcheck.evaluation import Evaluation, ReferenceResult
     from trtcheck.model import Signature, Tensor
@@ -266,6 +269,39 @@ class Workbench:
             self._evaluations[key] = from_parts(record, arrays)
         return self._evaluations[key]
 
+    def batch_invariance(self, case: Case, engine: EngineSpec) -> BatchInvariance:
+        """What some images' answers differ by between batches, found out once a session.
+
+        Raises:
+            TrtcheckError: The case cannot be opened, or the engine not built or run, or it is a recording.
+        """
+        from trtcheck.batch_invariance import from_record
+
+        key = f"{self._key(case, engine)}-{digests.short(digests.of_json(case.gates.batch_tolerance))}"
+        record, _ = self._results.get_or_make(
+            f"batches-{key}", lambda: (asdict(self._in_batches(case, engine)), {})
+        )
+        return from_record(record)
+
+    def _in_batches(self, case: Case, engine: EngineSpec) -> BatchInvariance:
+        from trtcheck.backends.onnxruntime import reference_session
+        from trtcheck.batch_trials import try_batches
+
+        if engine.kind is EngineKind.RECORDING:
+            raise CaseError(
+                f"the answers of '{engine.name}' are recorded: they cannot be asked for in other batches",
+                where=engine.path,
+            )
+        built = self.built(case, engine)
+        resolved = self.resolve(case)
+        with closing(self._load(case, engine, built, resolved)) as loaded:
+            signature, _size = _batching(case, resolved.signature, loaded.signature, built)
+            with self._progress.task(f"batches of {case.name}[{engine.name}]") as advance:
+                return try_batches(
+                    case, engine, built, resolved, signature, loaded, advance=advance,
+                    reference=lambda: reference_session(case.onnx, self._threads),
+                )  # fmt: skip
+
     def reference(self, case: Case) -> ReferenceResult:
         """What the reference answers on the case, without any engine.
 
@@ -286,6 +322,62 @@ class Workbench:
                 reference=reference, advance=advance,
                 batches=batches(resolved.images, resolved.signature, case.input, size),
             )  # fmt: skip
+
+    def calibration(self, case: Case, engine: EngineSpec) -> CalibrationFindings:
+        """What calibration and evaluation data have in common, and how evaluation fills the engine's ranges.
+
+        Raises:
+            TrtcheckError: The case cannot be opened, the engine not built, or its lowered model not run.
+        """
+        from trtcheck.calibration.findings import CalibrationFindings
+
+        built = self.built(case, engine)
+        resolved = self.resolve(case)
+        elsewhere = built.lowered.get("made_by") in (None, "elsewhere")
+        findings = CalibrationFindings(
+            made_elsewhere=elsewhere, saturation=self._saturation(case, engine, built, resolved)
+        )
+        return self._with_calibration_data(findings, case, resolved)
+
+    def _with_calibration_data(
+        self, findings: CalibrationFindings, case: Case, resolved: Resolved
+    ) -> CalibrationFindings:
+        """*findings* with those of the calibration data, where the case has any."""
+        from trtcheck.calibration import examine
+        from trtcheck.data.sources import open_images
+
+        if case.calibration is None:
+            return findings
+        images = open_images(case.calibration, spec=_calibration_input(case), role="calibration")
+        beside = replace(resolved, images=images, digest=images.digest())
+        size = resolved.signature.fixed_batch or case.batch
+        with self._progress.task(f"reading the calibration data of {case.name}", len(images)) as advance:
+            side, coverage = examine.survey(
+                case, resolved, images, lambda: self._reference(case, beside, size), advance
+            )
+        label = f"looking for evaluation images of {case.name} among them"
+        with self._progress.task(label, len(resolved.images)) as advance:
+            overlap = examine.overlap_of(case, resolved, side, images, advance)
+        return replace(
+            findings, overlap=overlap, coverage=coverage,
+            exact_pairs=examine.pairs_of(overlap.exact, resolved.images, images),
+            resized_pairs=examine.pairs_of(overlap.resized, resolved.images, images),
+        )  # fmt: skip
+
+    def _saturation(
+        self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved
+    ) -> Saturation | None:
+        """How the evaluation data fill the ranges of the lowered model; None where there is no such model."""
+        from trtcheck.calibration.saturation import Probes, sample
+        from trtcheck.data.batches import batches
+
+        if engine.kind not in (EngineKind.PRECISION, EngineKind.LOWERED):
+            return None
+        probes = Probes(built.lowered_path, self._threads)
+        signature, size = _batching(case, resolved.signature, probes.signature, built)
+        images = sample(resolved.images, signature.fixed_batch)
+        with self._progress.task(f"looking into {case.name}[{engine.name}]", len(images)) as advance:
+            return probes.run(batches(images, signature, case.input, size), advance)
 
     def _evaluate(self, case: Case, engine: EngineSpec) -> Evaluation:
         from trtcheck.data.batches import batches

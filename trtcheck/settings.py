@@ -35,6 +35,7 @@ class Settings:
         build_only: Whether engines are built and nothing else is checked.
         rebuild: Whether engines and lowered models of earlier sessions are made anew.
         modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
+        strict: Whether inconclusive items fail.
     """
 
     engines: tuple[EngineSpec, ...] | None
@@ -48,6 +49,7 @@ class Settings:
     build_only: bool = False
     rebuild: bool = False
     modelopt_python: str | None = None
+    strict: bool = False
 
 
 def read_settings(
@@ -57,7 +59,8 @@ def read_settings(
 
     Args:
         options: ``engine``, ``backend``, ``baselines``, ``report``, ``cache``, ``cache_size``,
-            ``modelopt_python`` (None where not given), ``update_baselines``, ``build_only`` and ``rebuild``.
+            ``modelopt_python`` (None where not given), ``update_baselines``, ``build_only``, ``rebuild`` and
+            ``strict``.
         ini: The same names, empty where not given.
         invoked_in: Folder against which paths on the command line are resolved.
         root: Folder against which paths in the ini file are resolved.
@@ -105,6 +108,7 @@ def read_settings(
         build_only=bool(options.get("build_only")),
         rebuild=bool(options.get("rebuild")),
         modelopt_python=_program("modelopt_python", options, ini, invoked_in, root),
+        strict=bool(options.get("strict")),
     )
 
 

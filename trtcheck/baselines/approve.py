@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck.baselines import store
-from trtcheck.case import Check, Verdict
+from trtcheck.case import Check, EngineKind, Precision, applies
 from trtcheck.errors import BaselineError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def write(
         interrupted: Whether the run ended before its end.
     """
     path = store.path_of(root, evaluation)
-    bad = [i["check"] for i in items if i["verdict"] in (Verdict.FAIL.value, Verdict.ERROR.value)]
+    bad = [i["check"] for i in items if i["fails"]]
     unjudged = _unjudged(evaluation, items)
     unhealthy = {
         f"{', '.join(dict.fromkeys(bad))} failed": bool(bad),
@@ -61,15 +61,21 @@ def write(
 def _unjudged(evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> list[str]:
     """Checks without which nothing is approved and that did not run.
 
-    A suite file's items must all have run. A suite in Python chooses its checks itself: one that counts
-    answers is enough there.
+    A suite file's items must all have run, as far as the engine has them. A suite in Python chooses its
+    checks itself: one that counts answers is enough there.
     """
     ran = {i["check"] for i in items}
-    declared = [check for check in evaluation.record["checks"] if check not in ran]
+    record = evaluation.record
+    precision = None if record["precision"] is None else Precision(record["precision"])
+    declared = [
+        check
+        for check in record["checks"]
+        if check not in ran and applies(Check(check), precision, EngineKind(record["kind"]))
+    ]
     if any(i["nodeid"].endswith(f"[{evaluation.engine}]::{i['check']}") for i in items):
         return declared
     counting = {Check.ACCURACY.value, Check.RECALL.value, Check.PRECISION.value}
-    return [] if ran & counting or not counting & set(evaluation.record["checks"]) else declared
+    return [] if ran & counting else [check for check in declared if check in counting]
 
 
 def _shown(path: Path, root: Path) -> str:

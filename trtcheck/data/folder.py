@@ -79,6 +79,10 @@ class FolderImages:
     def __len__(self) -> int:
         return len(self._files)
 
+    def file(self, index: int) -> Path:
+        """The file of an image."""
+        return self._files[index]
+
     @cached_property
     def _shape(self) -> tuple[int, ...]:
         return _decode(self._files[0], self._spec).shape

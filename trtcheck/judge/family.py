@@ -224,7 +224,7 @@ def judge(evidence: Evidence, rules: Rules) -> tuple[Verdict, tuple[ClassVerdict
     if pooled.verdict is Verdict.FAIL or any(row.verdict is Verdict.FAIL for row in judged):
         verdict = Verdict.FAIL
     elif any(row.key and row.verdict is Verdict.INCONCLUSIVE for row in judged) or all(
-        row.blind and row.verdict is Verdict.INCONCLUSIVE for row in judged
+        row.verdict is Verdict.INCONCLUSIVE and (row.blind or _says_nothing(row)) for row in judged
     ):
         verdict = Verdict.INCONCLUSIVE
     else:

@@ -61,21 +61,20 @@ class AnswerDifference:
     there: int | None = None
 
 
-def batch_axis(alone: np.ndarray, other: np.ndarray, small: int, large: int) -> int | None:
+def batch_axis(alone: tuple[int, ...], other: tuple[int, ...], small: int, large: int) -> int | None:
     """The axis of an output along which images stand; None where there is none.
 
     Args:
-        alone: The output for a batch of *small* images.
-        other: The output for a batch of *large* images.
+        alone: The output's shape for a batch of *small* images; one image may lack the axis (``squeeze``).
+        other: Its shape for a batch of *large* images; of several axes of the same size the first is taken.
         small: The one size.
-        large: The other; with the same size, the first axis of that size is taken.
+        large: The other.
     """
-    if alone.ndim != other.ndim:
-        return None
-    for axis in range(alone.ndim):
-        rest = [k for k in range(alone.ndim) if k != axis]
-        fits = alone.shape[axis] == small and other.shape[axis] == large
-        if fits and all(alone.shape[k] == other.shape[k] for k in rest):
+    for axis, size in enumerate(other):
+        rest = (*other[:axis], *other[axis + 1 :])
+        if size == large and (
+            alone == (*other[:axis], small, *other[axis + 1 :]) or (small == 1 and alone == rest)
+        ):
             return axis
     return None
 
@@ -85,18 +84,20 @@ class Watched:
 
     Args:
         name: Its name.
-        axis: The axis along which images stand.
+        row: The shape of what it holds for one image.
+        axis: The axis of a batch along which images stand.
         indices: Index of every image in the data set.
-        answered: Makes class scores of its rows; None where it holds none.
+        answered: Makes class scores (N, C) of its rows; None where it holds none.
     """
 
     def __init__(
-        self, name: str, axis: int, indices: Sequence[int],
+        self, name: str, row: tuple[int, ...], axis: int, indices: Sequence[int],
         answered: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.elements = 0
         """Finite numbers, or values of an exact output, that have been compared."""
+        self._row = row
         self._axis = axis
         self._indices = indices
         self._answered = answered
@@ -116,19 +117,20 @@ class Watched:
             value: The output for *batch*.
             batch: Position of every image of the batch among those that are tried.
         """
-        if value.ndim <= self._axis or value.shape[self._axis] != len(batch):
-            return False
-        rows = np.moveaxis(value, self._axis, 0)
-        known = next(iter(self._first.values()), rows[0])
-        if rows.shape[1:] != known.shape:
+        if value.shape == self._row and len(batch) == 1:
+            rows = value[None]
+        elif value.shape == (*self._row[: self._axis], len(batch), *self._row[self._axis :]):
+            rows = np.moveaxis(value, self._axis, 0)
+        else:
             return False
         found = None if self._answered is None else answers(self._answered(rows))
+        flat = rows.reshape(len(batch), -1)
         for place, image in enumerate(batch.tolist()):
             if image not in self._first:
-                self._first[image] = rows[place].copy()
-                self._norms[image] = _norm(rows[place])
+                self._first[image] = flat[place].copy()
+                self._norms[image] = _norm(flat[place])
             else:
-                self._compare(image, rows[place], len(batch))
+                self._compare(image, flat[place], len(batch))
             if found is not None:
                 self._compare_answer(image, int(found[place]), len(batch))
         return True
@@ -195,7 +197,7 @@ def _norm(values: np.ndarray) -> float:
     """L2 norm of the finite numbers of *values*; 0 of exact ones."""
     if is_exact(values):
         return 0.0
-    numbers = values.astype(np.float64).ravel()
+    numbers = values.astype(np.float64)
     return float(np.linalg.norm(numbers[np.isfinite(numbers)]))
 
 
@@ -213,15 +215,16 @@ def watch(
         scores: Name of the output with the class scores, and what makes (N, C) of its rows.
     """
     watched, uncompared = {}, {}
-    for name, value in alone.items():
-        axis = batch_axis(value, other[name], *sizes) if name in other else None
+    for name, value in other.items():
+        axis = batch_axis(alone[name].shape, value.shape, *sizes) if name in alone else None
         if axis is None:
             shapes = [list(found[name].shape) if name in found else "none" for found in (alone, other)]
             uncompared[name] = (
-                f"output '{name}' has no row for each image: shapes {shapes[0]} and {shapes[1]} in batches of "
-                f"{sizes[0]} and {sizes[1]}"
+                f"output '{name}' has no row for each image: its shapes are {shapes[0]} and {shapes[1]} in "
+                f"batches of {sizes[0]} and {sizes[1]}"
             )
-        else:
-            answered = scores[1] if scores is not None and scores[0] == name else None
-            watched[name] = Watched(name, axis, indices, answered)
+            continue
+        row = (*value.shape[:axis], *value.shape[axis + 1 :])
+        answered = scores[1] if scores is not None and scores[0] == name else None
+        watched[name] = Watched(name, row, axis, indices, answered)
     return watched, uncompared

@@ -13,8 +13,6 @@ NO_LABEL = -1
 """Truth of an image that has no label: it is compared, but never counted as right or wrong."""
 NO_ANSWER = -1
 """Predicted label where the scores name no class (NaN): always a wrong answer."""
-
-
 CHUNK = 1 << 15
 """Images counted at a time: few enough that their labels stay in the processor's cache from step to step."""
 
@@ -26,7 +24,7 @@ def in_chunks(classes: int, cells: int = 0, **vectors: np.ndarray) -> Iterator[t
         classes: Number of classes C.
         cells: How many counts are made of a chunk; a chunk has at least as many images, so that adding up
             the counts of the chunks costs less than counting.
-        vectors: Integer labels (N,) by name, -1 for none.
+        vectors: Two or three vectors of integer labels (N,) by name, -1 for none.
 
     Yields:
         The vectors' chunks as intp arrays, with C in place of -1; one empty chunk where there are no images.
@@ -51,8 +49,10 @@ def in_chunks(classes: int, cells: int = 0, **vectors: np.ndarray) -> Iterator[t
 def _indices(name: str, labels: np.ndarray, classes: int) -> np.ndarray:
     """The labels as intp, with C in place of -1."""
     indices = labels.astype(np.intp, copy=False)
-    # Read as unsigned numbers, negative ones are too large: mostly one look is enough.
-    if not labels.size or labels.view(f"{labels.dtype.byteorder}u{labels.itemsize}").max() < classes:
+    # Read as unsigned numbers, negative ones are too large: mostly one look is enough. Unsigned labels are
+    # looked at as they are, for a huge one would turn negative.
+    unsigned = labels if labels.dtype.kind == "u" else indices.view(np.uintp)
+    if not labels.size or unsigned.max() < classes:
         return indices
     if labels.min() < -1 or labels.max() >= classes:
         raise ValueError(f"{name} holds labels outside -1..{classes - 1}")
@@ -74,14 +74,16 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
         ValueError: The arrays differ in length, or hold something else than labels of the classes.
     """
     width = classes + 1  # of the rows, too: the last one counts the images without a label
-    counts = reduce(
-        iadd,
-        (
-            np.bincount(row * width + column, minlength=width * width)
-            for row, column in in_chunks(classes, width * width, truth=truth, predicted=predicted)
-        ),
-    )
+    chunks = in_chunks(classes, width * width, truth=truth, predicted=predicted)
+    counts = reduce(iadd, (_count_pairs(row, column, width) for row, column in chunks))
     return counts.reshape(width, width)[:-1]
+
+
+def _count_pairs(row: np.ndarray, column: np.ndarray, width: int) -> np.ndarray:
+    """Counts of every cell of a square matrix of that *width*, flat."""
+    cell = row * width
+    cell += column  # in place: a second array would not stay in the cache
+    return np.bincount(cell, minlength=width * width)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

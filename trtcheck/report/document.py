@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck.case import Check, Outcome, Verdict, worst
-from trtcheck.checks import agreement_row, drift_row
 from trtcheck.metrics.confusion import Confusion
 from trtcheck.metrics.flips import Flip
+from trtcheck.outputs_check import agreement_row, drift_row
+from trtcheck.report import false_alarm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +40,8 @@ def item(nodeid: str, outcome: Outcome) -> dict[str, Any]:
         "numerics": None if outcome.numerics is None else outcome.numerics.value,
         "message": outcome.message,
         "notes": list(outcome.notes),
+        "warnings": list(outcome.warnings),
+        "fails": outcome.fails,
     }
     return {**own, **plain(outcome.measured), **own}
 
@@ -80,6 +83,7 @@ def document(
     return {
         "schema_version": SCHEMA_VERSION,
         "verdict": _worst(i["verdict"] for i in ordered),
+        "false_alarm": false_alarm.bound(ordered),
         "environment": plain(environment),
         "run": plain(run),
         "models": [
@@ -219,6 +223,7 @@ def _flips(evaluation: Evaluation) -> dict[str, Any]:
             "after": _name(names, flip.after),
             "confidence_before": flip.confidence_before,
             "confidence_after": flip.confidence_after,
+            "lost": flip.lost,
         }
 
     return {

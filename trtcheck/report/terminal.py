@@ -8,9 +8,13 @@ from typing import Any
 
 from trtcheck.case import Check
 from trtcheck.names import fraction, points
+from trtcheck.report import false_alarm
+from trtcheck.report.view.records import warnings_of
 
 _COLORS = {"fail": "red", "error": "red", "inconclusive": "yellow", "pass": "green", "skipped": "yellow"}
 _ALARMING = ("error", "fail")
+_OF_SOME_ENGINES = (Check.CALIBRATION, Check.BATCH_INVARIANCE)
+_OF_EVERY_ENGINE = {check.value for check in Check if check not in _OF_SOME_ENGINES}
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Line:
 
 
 def summary(document: Mapping[str, Any]) -> Iterator[Line]:
-    """Lines of the summary: regressions first, then what is inconclusive, then one line an engine."""
+    """Lines of the summary: regressions, what is inconclusive, warnings, and then one line an engine."""
     items = document["items"]
     seen: set[tuple[str | None, ...]] = set()
     for verdict in (*_ALARMING, "inconclusive"):
@@ -33,9 +37,9 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
             if item["verdict"] != verdict or same in seen:
                 continue
             seen.add(same)
-            head, *rest = item["message"].splitlines() or [""]
-            yield Line(f"{verdict.upper()} {item['nodeid']}: {head}", _COLORS[verdict])
-            yield from (Line(f"    {line}") for line in rest)
+            strict = " fails (strict)" if verdict == "inconclusive" and item["fails"] else ""
+            yield from _told(f"{verdict.upper()} {item['nodeid']}{strict}", item["message"], _COLORS[verdict])
+    yield from _warnings(items)
     for engine in document["engines"]:
         if engine["engine"]:
             yield Line(_engine(engine, _untold(items, engine)), _COLORS[engine["verdict"]])
@@ -46,6 +50,25 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
         for e in changed
         if e["baseline"]["status"] == "compared"
     )
+    chance = false_alarm.sentence(document["false_alarm"])
+    if chance:
+        yield Line(chance)
+
+
+def _told(subject: str, text: str, color: str) -> Iterator[Line]:
+    head, *rest = text.splitlines() or [""]
+    yield Line(f"{subject}: {head}", color)
+    yield from (Line(f"    {line}") for line in rest)
+
+
+def _warnings(items: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+    """One line a warning; what is said of several engines of one model is said once."""
+    first: dict[tuple[str, str], str] = {}
+    for item in items:
+        for text in warnings_of(item):
+            first.setdefault((item["model"], text), item["nodeid"])
+    for (_model, text), nodeid in first.items():
+        yield from _told(f"WARNING {nodeid}", text, "yellow")
 
 
 def _untold(items: Sequence[Mapping[str, Any]], engine: Mapping[str, Any]) -> list[str]:
@@ -103,7 +126,7 @@ def _engine(engine: Mapping[str, Any], untold: Sequence[str]) -> str:
         parts.append("baseline compared")
     if engine["beside"]:
         parts.append(f"{engine['beside']['backend']} built it too")
-    if 0 < len(engine["checks"]) < len(Check):
+    if engine["checks"] and not engine["checks"].keys() >= _OF_EVERY_ENGINE:
         parts.append(f"checked: {', '.join(engine['checks'])}")
     detail = f": {', '.join(part for part in parts if part)}" if parts else ""
     return f"{engine['verdict'].upper():<12} {engine['model']}[{engine['engine']}]{how}{numerics}{detail}"

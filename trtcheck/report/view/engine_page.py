@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trtcheck.report.view import facts, judged, measured
+from trtcheck.report.view import batches, calibrated, facts, judged, measured
+from trtcheck.report.view.batches import Batches
+from trtcheck.report.view.calibrated import Calibration
 from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, findings
 from trtcheck.report.view.formats import shown_engine
 from trtcheck.report.view.links import page_names
 from trtcheck.report.view.matrices import Matrix, matrices
-from trtcheck.report.view.records import Pair, Record, own_items, pair, worst_first
+from trtcheck.report.view.records import PER_CLASS, Pair, Record, own_items, pair, worst_first
 from trtcheck.report.view.sentences import engine_headline
-from trtcheck.report.view.statuses import STATUSES, Status
+from trtcheck.report.view.statuses import STATUSES, WARNING, Status
 from trtcheck.report.view.tables import Table
 
 
@@ -39,13 +41,16 @@ class EngineView:
     confusions: Table | None
     flips: tuple[Fact, ...]
     flipped: Table | None
+    calibration: Calibration | None
     outputs: Table | None
     agreement: tuple[Fact, ...]
+    batches: Batches | None
     lowered: tuple[Fact, ...]
     beside: tuple[Fact, ...]
     kept: Table | None
     baseline: tuple[Fact, ...]
     compared: tuple[Table, ...]
+    warning: Status = WARNING
 
 
 def engines(document: Record) -> tuple[EngineView, ...]:
@@ -78,10 +83,12 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) 
         accuracy=_accuracy_tables(ordered, engine),
         matrices=drawn,
         confusions=measured.confusions_table(engine, beside_matrix=bool(drawn)),
-        flips=facts.of_flips(engine),
+        flips=facts.of_flips(engine, ordered),
         flipped=measured.flips_table(engine),
+        calibration=calibrated.of_items(ordered),
         outputs=measured.outputs_table(engine, ordered),
         agreement=facts.of_agreement(engine["agreement"]),
+        batches=batches.of_items(ordered),
         lowered=facts.of_build(engine),
         beside=facts.of_beside(engine.get("beside")),
         kept=measured.kept_table(engine),
@@ -93,7 +100,7 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) 
 def _class_tables(items: Sequence[Record], engine: Record) -> tuple[Table, ...]:
     """Recall and precision of every class; without a check's verdicts the plain figures."""
     tables: list[Table] = []
-    for check in judged.PER_CLASS:
+    for check in PER_CLASS:
         found = judged.class_tables(items, check)
         if not found and engine["classes"]:
             found = (measured.class_table(engine["classes"], check),)

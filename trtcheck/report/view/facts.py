@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trtcheck import names
@@ -23,41 +23,43 @@ class Fact:
     code: bool = False
 
 
-def _fact(term: str, text: object, *, code: bool = False) -> Fact:
+def fact(term: str, text: object, *, code: bool = False) -> Fact:
+    """A fact; None is nothing to say."""
     return Fact(term, "" if text is None else str(text), code)
 
 
-def _known(facts: Iterable[Fact]) -> tuple[Fact, ...]:
-    return tuple(fact for fact in facts if fact.text)
+def known(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    """The *facts* of which there is something to say."""
+    return tuple(each for each in facts if each.text)
 
 
 def of_environment(environment: Record) -> tuple[Fact, ...]:
     """Backend, machine and packages."""
     backend = environment.get("backend") or {}
     packages = environment.get("packages") or {}
-    return _known(
+    return known(
         (
-            _fact("backend", backend_name(backend)),
-            _fact("chosen because", backend.get("reason")),
-            _fact("device", backend.get("device")),
-            _fact("driver", backend.get("driver")),
-            _fact("machine", environment.get("machine")),
-            _fact("system", environment.get("system")),
-            _fact("Python", environment.get("python")),
-            *(_fact(package, version) for package, version in sorted(packages.items())),
+            fact("backend", backend_name(backend)),
+            fact("chosen because", backend.get("reason")),
+            fact("device", backend.get("device")),
+            fact("driver", backend.get("driver")),
+            fact("machine", environment.get("machine")),
+            fact("system", environment.get("system")),
+            fact("Python", environment.get("python")),
+            *(fact(package, version) for package, version in sorted(packages.items())),
         )
     )
 
 
 def of_run(run: Record) -> tuple[Fact, ...]:
     """When, how long and how the run was made."""
-    return _known(
+    return known(
         (
-            _fact("started", run.get("started")),
-            _fact("duration", with_unit(figure(run.get("seconds"), ".1f"), "s")),
-            _fact("trtcheck", run.get("version")),
-            _fact("workers", count(run.get("workers"))),
-            _fact("command", run.get("command"), code=True),
+            fact("started", run.get("started")),
+            fact("duration", with_unit(figure(run.get("seconds"), ".1f"), "s")),
+            fact("trtcheck", run.get("version")),
+            fact("workers", count(run.get("workers"))),
+            fact("command", run.get("command"), code=True),
         )
     )
 
@@ -66,50 +68,59 @@ def of_model(model: Record) -> tuple[Fact, ...]:
     """What a model was tested with."""
     source, data = model["model"] or {}, model["data"] or {}
     calibration = model["calibration"] or {}
-    return _known(
+    return known(
         (
-            _fact("file", source.get("path"), code=True),
-            _fact("model digest", digest(source.get("digest")), code=True),
-            _fact("inputs", "; ".join(source.get("inputs") or ()), code=True),
-            _fact("outputs", "; ".join(source.get("outputs") or ()), code=True),
-            _fact("evaluation data", data.get("name"), code=True),
-            _fact("images", count(data.get("images"))),
-            _fact("data digest", digest(data.get("digest")), code=True),
-            _fact("labels digest", digest(data.get("labels_digest")), code=True),
-            _fact("classes", count(len(model["classes"]) or None)),
-            _fact("calibration data", calibration.get("name"), code=True),
-            _fact("calibration images", count(calibration.get("images"))),
-            _fact("calibration digest", digest(calibration.get("digest")), code=True),
+            fact("file", source.get("path"), code=True),
+            fact("model digest", digest(source.get("digest")), code=True),
+            fact("inputs", "; ".join(source.get("inputs") or ()), code=True),
+            fact("outputs", "; ".join(source.get("outputs") or ()), code=True),
+            fact("evaluation data", data.get("name"), code=True),
+            fact("images", count(data.get("images"))),
+            fact("data digest", digest(data.get("digest")), code=True),
+            fact("labels digest", digest(data.get("labels_digest")), code=True),
+            fact("classes", count(len(model["classes"]) or None)),
+            fact("calibration data", calibration.get("name"), code=True),
+            fact("calibration images", count(calibration.get("images"))),
+            fact("calibration digest", digest(calibration.get("digest")), code=True),
         )
     )
 
 
 def of_gates(gates: Record) -> tuple[Fact, ...]:
     """The limits in force, those of single classes last."""
-    facts = [_fact(name, _limit(name, value)) for name, value in gates.items() if name != "classes"]
+    facts = [fact(name, _limit(name, value)) for name, value in gates.items() if name != "classes"]
     of_classes = list((gates.get("classes") or {}).items())
     for name, own in of_classes[:SHOWN_CLASSES]:
         limits = [f"{key} {_limit(key, value)}" for key, value in own.items() if value is not None]
-        facts.append(_fact(f"class '{name}'", ", ".join(limits)))
+        facts.append(fact(f"class '{name}'", ", ".join(limits)))
     further = len(of_classes) - SHOWN_CLASSES
     if further > 0:
-        facts.append(_fact("further classes", f"{further} with limits of their own"))
-    return _known(facts)
+        facts.append(fact("further classes", f"{further} with limits of their own"))
+    return known(facts)
 
 
-def _limit(name: str, value: float | None) -> str | None:
-    return names.points(value) if value is not None and name.endswith("_drop") else figure(value, "g")
+def _limit(name: str, value: float | str | Sequence[str] | None) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return ", ".join(value)
+    if name.endswith("_drop") or name == "must_see":
+        return names.points(value)
+    return names.percent(value) if name in _PERCENT else figure(value, "g")
+
+
+_PERCENT = ("churn", "saturation", "accuracy_target")
 
 
 def of_engine(engine: Record) -> tuple[Fact, ...]:
     """Where and over how many images an engine ran."""
-    return _known(
+    return known(
         (
-            _fact("precision", engine["precision"]),
-            _fact("backend", engine["backend"]),
-            _fact("images", count(engine["images"])),
-            _fact("of these labelled", count(engine["labelled"])),
-            _fact("engine", _origin(engine)),
+            fact("precision", engine["precision"]),
+            fact("backend", engine["backend"]),
+            fact("images", count(engine["images"])),
+            fact("of these labelled", count(engine["labelled"])),
+            fact("engine", _origin(engine)),
         )
     )
 
@@ -122,31 +133,41 @@ def _origin(engine: Record) -> str | None:
     return "from the cache" if engine["cached"] else "built in this run"
 
 
-def of_flips(engine: Record) -> tuple[Fact, ...]:
-    """How many answers changed."""
+def of_flips(engine: Record, items: Iterable[Record]) -> tuple[Fact, ...]:
+    """How many answers changed, with the bounds of their share that an outputs item among *items* has."""
     flips = engine["flips"]
     if flips is None:
         return ()
-    return _known(
+    churn = next((found for item in items if (found := item.get("churn"))), None)
+    return known(
         (
-            _fact("changed answers", f"{grouped(flips['total'])} of {grouped(engine['images'])} images"),
-            _fact("broken", f"{grouped(flips['broken'])} (right before, wrong after)"),
-            _fact("fixed", f"{grouped(flips['fixed'])} (wrong before, right after)"),
-            _fact("share of images", share(flips["churn"])),
+            fact("changed answers", f"{grouped(flips['total'])} of {grouped(engine['images'])} images"),
+            fact("broken", f"{grouped(flips['broken'])} (right before, wrong after)"),
+            fact("fixed", f"{grouped(flips['fixed'])} (wrong before, right after)"),
+            fact("share of images", None if flips["churn"] is None else _churn(flips["churn"], churn)),
         )
     )
+
+
+def _churn(rate: float, bounds: Record | None) -> str:
+    told = names.percent(rate)
+    if bounds is not None:
+        high, sure = names.percent(bounds["high"], up=True), names.percent(bounds["confidence"])
+        told += f", at most {high} with {sure} confidence"
+        told += "" if bounds["limit"] is None else f"; limit {names.percent(bounds['limit'])}"
+    return told
 
 
 def of_agreement(agreement: Record | None) -> tuple[Fact, ...]:
     """How alike the scores of engine and reference are."""
     if agreement is None:
         return ()
-    return _known(
+    return known(
         (
-            _fact("same first answer", share(agreement["top1"])),
-            _fact(f"same top {agreement['k']}", share(agreement["top_k"])),
-            _fact("mean KL divergence", with_unit(figure(agreement["kl_mean"]), "nats")),
-            _fact("largest KL divergence", with_unit(figure(agreement["kl_max"]), "nats")),
+            fact("same first answer", share(agreement["top1"])),
+            fact(f"same top {agreement['k']}", share(agreement["top_k"])),
+            fact("mean KL divergence", with_unit(figure(agreement["kl_mean"]), "nats")),
+            fact("largest KL divergence", with_unit(figure(agreement["kl_max"]), "nats")),
         )
     )
 
@@ -156,26 +177,26 @@ def of_build(engine: Record) -> tuple[Fact, ...]:
     lowered, built = engine["lowered"] or {}, engine["facts"] or {}
     excluded, clamped = lowered.get("exclude"), lowered.get("clamped")
     method, percentile = lowered.get("method"), lowered.get("percentile")
-    return _known(
+    return known(
         (
-            _fact("lowered by", lowered.get("made_by")),
-            _fact("calibration method", method if percentile is None else f"{method} {percentile:g}"),
-            _fact("calibration images", count(lowered.get("calibration_images"))),
-            _fact("what is not quantized runs in", lowered.get("rest")),
-            _fact(
+            fact("lowered by", lowered.get("made_by")),
+            fact("calibration method", method if percentile is None else f"{method} {percentile:g}"),
+            fact("calibration images", count(lowered.get("calibration_images"))),
+            fact("what is not quantized runs in", lowered.get("rest")),
+            fact(
                 "excluded nodes",
                 None if excluded is None else ", ".join(excluded) or "none",
                 code=bool(excluded),
             ),
-            _fact("nodes", _tally((lowered.get("nodes") or {}).items())),
-            _fact("changed constants", nodes(clamped) if clamped else None, code=True),
-            _fact("folded nodes", lowered.get("folded") or None, code=True),
+            fact("nodes", _tally((lowered.get("nodes") or {}).items())),
+            fact("changed constants", nodes(clamped) if clamped else None, code=True),
+            fact("folded nodes", lowered.get("folded") or None, code=True),
             *_of_facts(built),
             *_of_recording(built),
-            _fact("source digest", digest(lowered.get("source_digest")), code=True),
-            _fact("calibration digest", digest(lowered.get("calibration_digest")), code=True),
-            _fact("lowered digest", digest(lowered.get("digest")), code=True),
-            *(_fact("note", note) for note in lowered.get("notes") or ()),
+            fact("source digest", digest(lowered.get("source_digest")), code=True),
+            fact("calibration digest", digest(lowered.get("calibration_digest")), code=True),
+            fact("lowered digest", digest(lowered.get("digest")), code=True),
+            *(fact("note", note) for note in lowered.get("notes") or ()),
         )
     )
 
@@ -187,15 +208,15 @@ def _of_facts(built: Record) -> tuple[Fact, ...]:
     profile = (built.get("profile") or {}).items()
     products = Counter((built.get("computes") or {}).values())
     return (
-        _fact("nodes of the engine", count(built.get("nodes"))),
-        _fact("computing in", _tally((n, c) for n, c in sorted((built.get("types") or {}).items()) if c)),
-        _fact("products computing in", _tally(sorted(products.items()))),
-        _fact("engine size", with_unit(count(built.get("engine_bytes")), "bytes")),
-        _fact("device memory", with_unit(count(built.get("memory_bytes")), "bytes")),
-        _fact("TensorRT", " ".join(str(part) for part in tensorrt.values())),
-        _fact("engine inspector", inspected),
-        _fact("profile", "; ".join(f"{name} {_shapes(shapes)}" for name, shapes in profile), code=True),
-        _fact("build time", with_unit(figure(built.get("seconds"), ".1f"), "s")),
+        fact("nodes of the engine", count(built.get("nodes"))),
+        fact("computing in", _tally((n, c) for n, c in sorted((built.get("types") or {}).items()) if c)),
+        fact("products computing in", _tally(sorted(products.items()))),
+        fact("engine size", with_unit(count(built.get("engine_bytes")), "bytes")),
+        fact("device memory", with_unit(count(built.get("memory_bytes")), "bytes")),
+        fact("TensorRT", " ".join(str(part) for part in tensorrt.values())),
+        fact("engine inspector", inspected),
+        fact("profile", "; ".join(f"{name} {_shapes(shapes)}" for name, shapes in profile), code=True),
+        fact("build time", with_unit(figure(built.get("seconds"), ".1f"), "s")),
     )
 
 
@@ -209,12 +230,12 @@ def _of_recording(built: Record) -> tuple[Fact, ...]:
         return ()
     times = built.get("times") or {}
     return (
-        _fact("recorded on", built.get("device")),
-        _fact("recorded with", built.get("runtime")),
-        _fact("recorded precision", built.get("precision")),
-        _fact("format", built.get("format")),
-        _fact("recorded images", count(built.get("images"))),
-        *(_fact(f"recorded {what}", _times(figures)) for what, figures in sorted(times.items())),
+        fact("recorded on", built.get("device")),
+        fact("recorded with", built.get("runtime")),
+        fact("recorded precision", built.get("precision")),
+        fact("format", built.get("format")),
+        fact("recorded images", count(built.get("images"))),
+        *(fact(f"recorded {what}", _times(figures)) for what, figures in sorted(times.items())),
     )
 
 
@@ -233,14 +254,14 @@ def of_beside(beside: Record | None) -> tuple[Fact, ...]:
     if not beside:
         return ()
     how = "from the cache" if beside["cached"] else "built in this run"
-    return _known((_fact("built for", f"{beside['backend']}, {how}"), *_of_facts(beside["facts"])))
+    return known((fact("built for", f"{beside['backend']}, {how}"), *_of_facts(beside["facts"])))
 
 
 def of_all_beside(engines: Iterable[Record]) -> tuple[Fact, ...]:
     """Which TensorRT built engines that this machine did not run, for the whole run."""
     built = Counter(engine["beside"]["backend"] for engine in engines if engine.get("beside"))
     return tuple(
-        _fact(f"built by {name} besides", f"{count} engines, not run") for name, count in built.items()
+        fact(f"built by {name} besides", f"{count} engines, not run") for name, count in built.items()
     )
 
 
@@ -252,10 +273,10 @@ def of_baseline(baseline: Record | None) -> tuple[Fact, ...]:
     """Which approved baseline there is, and what became of it."""
     if baseline is None:
         return ()
-    return _known(
+    return known(
         (
-            _fact("status", baseline["status"]),
-            _fact("file", baseline["path"], code=True),
-            _fact("message", baseline["message"]),
+            fact("status", baseline["status"]),
+            fact("file", baseline["path"], code=True),
+            fact("message", baseline["message"]),
         )
     )

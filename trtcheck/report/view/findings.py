@@ -8,20 +8,22 @@ from dataclasses import dataclass
 
 from trtcheck.report.view.formats import shown_engine
 from trtcheck.report.view.links import check_anchor
-from trtcheck.report.view.records import CHECKS, Pair, Record, pair
-from trtcheck.report.view.statuses import STATUSES, Status
+from trtcheck.report.view.records import CHECKS, PER_CLASS, Pair, Record, pair, warnings_of
+from trtcheck.report.view.statuses import STATUSES, WARNING, Status
 
 SHOWN_CLAUSES = 12
 """Clauses of a message before the rest is folded (on the index: left to the engine's page)."""
 
 _FIGURES = {
-    "build": ("facts", "lowered"),
-    "outputs": ("outputs", "outputs"),
-    "accuracy": ("images", "accuracy-figures"),
-    "recall": ("classes", "recall-classes"),
-    "precision": ("classes", "precision-classes"),
+    "build": (("facts",), "lowered"),
+    "calibration": (("overlap", "saturation"), "calibration"),
+    "outputs": (("outputs",), "outputs"),
+    "batch_invariance": (("outputs",), "batch-invariance"),
+    "accuracy": (("images",), "accuracy-figures"),
+    "recall": (("classes",), "recall-classes"),
+    "precision": (("classes",), "precision-classes"),
 }
-"""By check: the field without which there are no figures, and their id on the engine's page."""
+"""By check: the fields without all of which there are no figures, and their id on the engine's page."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Finding:
     Attributes:
         anchors: The items' ids on the engine's page.
         status: The verdict.
+        strict: Whether the items fail although they are only inconclusive.
         model: Its model.
         engine: Its engine as people write it, or None.
         checks: The items' checks.
@@ -38,6 +41,7 @@ class Finding:
         more: What does not belong on a first look, or "".
         hidden: How many clauses *more* holds.
         nodeids: pytest's names of the items.
+        warnings: What a reader must know although nothing failed.
         notes: What a reader should know.
         page: The engine's page, or None.
         detail: Id of the figures on that page, or None.
@@ -45,6 +49,7 @@ class Finding:
 
     anchors: tuple[str, ...]
     status: Status
+    strict: bool
     model: str
     engine: str | None
     checks: tuple[str, ...]
@@ -52,6 +57,7 @@ class Finding:
     more: str
     hidden: int
     nodeids: tuple[str, ...]
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
     page: str | None
     detail: str | None
@@ -60,11 +66,12 @@ class Finding:
 def findings(items: Sequence[Record], pages: Mapping[Pair, str]) -> tuple[Finding, ...]:
     """What the *items* found, in their order; an engine's checks that say the same are one finding."""
     number: Counter[tuple[Pair, str]] = Counter()
-    groups: dict[tuple[Pair, str, str], list[tuple[Record, str]]] = {}
+    groups: dict[tuple[Pair, str, bool, str], list[tuple[Record, str]]] = {}
     for item in items:
         number[pair(item), item["check"]] += 1
         anchor = check_anchor(item["check"], number[pair(item), item["check"]])
-        groups.setdefault((pair(item), item["verdict"], item["message"]), []).append((item, anchor))
+        same = (pair(item), item["verdict"], is_strict(item), item["message"])
+        groups.setdefault(same, []).append((item, anchor))
     return tuple(_finding(group, pages) for group in groups.values())
 
 
@@ -76,6 +83,7 @@ def _finding(group: Sequence[tuple[Record, str]], pages: Mapping[Pair, str]) -> 
     return Finding(
         anchors=tuple(anchor for _, anchor in ordered),
         status=STATUSES[first["verdict"]],
+        strict=is_strict(first),
         model=first["model"],
         engine=None if first["engine"] is None else shown_engine(first["engine"]),
         checks=tuple(dict.fromkeys(item["check"] for item in items)),
@@ -83,10 +91,57 @@ def _finding(group: Sequence[tuple[Record, str]], pages: Mapping[Pair, str]) -> 
         more=";\n".join(every[SHOWN_CLAUSES:]),
         hidden=len(every[SHOWN_CLAUSES:]),
         nodeids=tuple(item["nodeid"] for item in items),
+        warnings=tuple(dict.fromkeys(text for item in items for text in warnings_of(item))),
         notes=tuple(dict.fromkeys(note for item in items for note in item["notes"])),
         page=pages.get(pair(first)),
         detail=_detail(first),
     )
+
+
+def is_strict(item: Record) -> bool:
+    """Whether the item is inconclusive and fails for that."""
+    return item["verdict"] == "inconclusive" and bool(item["fails"])
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A warning of one model, with the engines that gave it.
+
+    Attributes:
+        model: The model.
+        engines: Each engine as people write it, with the place of its finding or None.
+        checks: The checks that gave it.
+        message: The warning.
+        status: Its word and mark.
+    """
+
+    model: str
+    engines: tuple[tuple[str, str | None], ...]
+    checks: tuple[str, ...]
+    message: str
+    status: Status = WARNING
+
+
+def warnings(items: Sequence[Record], pages: Mapping[Pair, str]) -> tuple[Warned, ...]:
+    """What the *items* warn of, in their order; what is said of several engines of a model is one."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for item in items:
+        for text in warnings_of(item):
+            groups.setdefault((item["model"], text), []).append(item)
+    return tuple(
+        Warned(
+            model=model,
+            engines=tuple({shown_engine(i["engine"] or ""): _place(i, pages) for i in group}.items()),
+            checks=tuple(dict.fromkeys(item["check"] for item in group)),
+            message=text,
+        )
+        for (model, text), group in groups.items()
+    )
+
+
+def _place(item: Record, pages: Mapping[Pair, str]) -> str | None:
+    page = pages.get(pair(item))
+    return None if page is None else f"{page}#{check_anchor(item['check'])}"
 
 
 def clauses(item: Record) -> list[str]:
@@ -97,5 +152,8 @@ def clauses(item: Record) -> list[str]:
 
 def _detail(item: Record) -> str | None:
     """The id of the figures that belong to an item."""
-    field, anchor = _FIGURES[item["check"]]
-    return anchor if item.get(field) else None
+    fields, anchor = _FIGURES[item["check"]]
+    if not any(item.get(field) for field in fields):
+        return None
+    pooled = item["check"] in PER_CLASS and item["pooled"]["verdict"] != "skipped"
+    return f"{item['check']}-pooled" if pooled else anchor

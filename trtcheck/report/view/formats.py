@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from trtcheck import digests, names
 from trtcheck.case import Precision
@@ -43,6 +43,11 @@ def share(value: float | None) -> str | None:
 def points(value: float | None) -> str | None:
     """A difference of fractions in percentage points, without the unit."""
     return None if value is None else names.points(value).removesuffix(" points").replace("-", _MINUS)
+
+
+def interval(ends: Sequence[float] | None) -> str | None:
+    """The ends of an interval of differences in percentage points, without the unit."""
+    return None if ends is None else f"{points(ends[0])} to {points(ends[1])}"
 
 
 def p_value(p: float | None) -> str | None:

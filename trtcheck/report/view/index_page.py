@@ -5,21 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trtcheck.report import false_alarm
 from trtcheck.report.view import facts, formats
 from trtcheck.report.view.facts import Fact
-from trtcheck.report.view.findings import Finding, findings
+from trtcheck.report.view.findings import Finding, Warned, findings, warnings
 from trtcheck.report.view.links import check_anchor, page_names
-from trtcheck.report.view.records import CHECKS, Pair, Record, fall, own_items, pair, worst_first
+from trtcheck.report.view.records import (
+    CHECKS,
+    Pair,
+    Record,
+    fall,
+    own_items,
+    pair,
+    warnings_of,
+    worst_first,
+)
 from trtcheck.report.view.sentences import headline, summary
 from trtcheck.report.view.statuses import STATUSES, Status
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A check's verdict in the table of all engines, with the place where it is explained."""
+    """A check's verdict in the table of all engines, and what it keeps quiet.
+
+    Attributes:
+        status: The verdict.
+        href: The place where it is explained.
+        unsure: Inconclusive classes of an item that passes.
+        warnings: Warnings of its items.
+    """
 
     status: Status
     href: str
+    unsure: int
+    warnings: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,7 @@ class EngineRow:
     drop: str | None
     dropped: str | None
     flips: str | None
+    images: str | None
 
 
 @dataclass(frozen=True)
@@ -57,10 +77,12 @@ class IndexView:
     headline: str
     status: Status
     summary: str
+    chance: str
     checks: tuple[str, ...]
     models: tuple[ModelView, ...]
     problems: tuple[Finding, ...]
     unsure: tuple[Finding, ...]
+    warnings: tuple[Warned, ...]
     skipped: tuple[Finding, ...]
     environment: tuple[Fact, ...]
     run: tuple[Fact, ...]
@@ -79,12 +101,14 @@ def index(document: Record) -> IndexView:
         headline=headline(document),
         status=STATUSES[document["verdict"]],
         summary=summary(document),
+        chance=false_alarm.sentence(document["false_alarm"]),
         checks=CHECKS,
         models=tuple(
             _model(model, f"model-{number}", document, pages) for number, model in enumerate(models, start=1)
         ),
         problems=found("error", "fail"),
         unsure=found("inconclusive"),
+        warnings=warnings(items, pages),
         skipped=found("skipped"),
         environment=(
             *facts.of_environment(document["environment"] or {}),
@@ -112,8 +136,15 @@ def _model(model: Record, anchor: str, document: Record, pages: Mapping[Pair, st
 
 def _engine_row(engine: Record, items: Sequence[Record], page: str) -> EngineRow:
     def cell(check: str) -> Cell | None:
-        found = [STATUSES[item["verdict"]] for item in items if item["check"] == check]
-        return Cell(min(found, key=lambda s: s.rank), f"{page}#{check_anchor(check)}") if found else None
+        own = [item for item in items if item["check"] == check]
+        if not own:
+            return None
+        return Cell(
+            status=min((STATUSES[item["verdict"]] for item in own), key=lambda status: status.rank),
+            href=f"{page}#{check_anchor(check)}",
+            unsure=sum(map(_unsure_classes, own)),
+            warnings=len({text for item in own for text in warnings_of(item)}),
+        )
 
     accuracy, flips = engine["accuracy"] or {}, engine["flips"]
     drop, dropped = _largest_fall(engine["classes"])
@@ -127,10 +158,15 @@ def _engine_row(engine: Record, items: Sequence[Record], page: str) -> EngineRow
         after=formats.share(accuracy.get("after")),
         drop=formats.points(drop),
         dropped=dropped if drop is not None and drop > 0 else None,
-        flips=None
-        if flips is None
-        else f"{formats.grouped(flips['total'])} of {formats.grouped(engine['images'])}",
+        flips=None if flips is None else formats.grouped(flips["total"]),
+        images=formats.count(engine["images"]),
     )
+
+
+def _unsure_classes(item: Record) -> int:
+    """How many classes are inconclusive in an item that passes."""
+    rows = item.get("classes") or () if item["verdict"] == "pass" else ()
+    return sum(row["verdict"] == "inconclusive" for row in rows)
 
 
 def _largest_fall(classes: Sequence[Record]) -> tuple[float | None, str | None]:

@@ -37,4 +37,4 @@ def numbered(name: str, number: int) -> str:
 
 def check_anchor(check: str, number: int = 1) -> str:
     """Id of the finding of the first or a later item of one *check* on its engine's page."""
-    return numbered(f"check-{check}", number)
+    return numbered(f"check-{check.replace('_', '-')}", number)

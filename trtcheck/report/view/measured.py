@@ -105,6 +105,7 @@ def flips_table(engine: Record) -> Table | None:
         Column("confidence before"),
         Column("after", text=True),
         Column("confidence after"),
+        Column("lost", hint="by how much the probability of the answer before fell, in points"),
         Column("kind", text=True),
     )
     rows = tuple(
@@ -116,6 +117,7 @@ def flips_table(engine: Record) -> Table | None:
                 formats.share(flip["confidence_before"]),
                 formats.answer(flip["after"]),
                 formats.share(flip["confidence_after"]),
+                formats.points(flip["lost"]),
                 _kind(flip),
             ),
         )
@@ -123,7 +125,9 @@ def flips_table(engine: Record) -> Table | None:
     )
     total = flips["total"]
     shown = "all" if len(worst) == total else f"the worst {len(worst)} of {formats.grouped(total)}"
-    return Table("flipped", f"Images whose answer changed: {shown}", "image", columns, rows)
+    return Table(
+        "flipped", f"Images whose answer changed, most confidence lost first: {shown}", "image", columns, rows
+    )
 
 
 def _kind(flip: Record) -> str:

@@ -13,6 +13,7 @@ Pair = tuple[str, str | None]
 """A model and an engine; None where a model was not tested at all."""
 
 CHECKS = tuple(check.value for check in Check)
+PER_CLASS = (Check.RECALL.value, Check.PRECISION.value)
 _LEADING = ("recall", "accuracy", "precision", "outputs")
 """Which of several failed checks of one built engine tells most."""
 
@@ -25,6 +26,11 @@ def pair(record: Record) -> Pair:
 def own_items(document: Record, engine: Record) -> list[Record]:
     """The items of *engine*."""
     return [item for item in document["items"] if pair(item) == pair(engine)]
+
+
+def warnings_of(item: Record) -> list[str]:
+    """The warnings of an item, unless it fails by them and its message holds them."""
+    return [text for text in item["warnings"] if text not in item["message"]]
 
 
 def worst_first(items: Iterable[Record]) -> list[Record]:
@@ -47,7 +53,8 @@ def worst_first(items: Iterable[Record]) -> list[Record]:
 
 def _loss(item: Record) -> float:
     """The largest fall that decided the item's verdict, as a fraction."""
-    rows = [row for row in item.get("classes") or () if row["verdict"] == item["verdict"]]
+    judged = [*item["classes"], item["pooled"]] if item.get("classes") else []
+    rows = [row for row in judged if row["verdict"] == item["verdict"]]
     falls = [row["drop"] for row in rows if row.get("drop") is not None]
     overall = fall(item.get("before"), item.get("after"))
     return max(falls if overall is None else [*falls, overall], default=0.0)

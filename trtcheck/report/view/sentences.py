@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from trtcheck.report.view.findings import clauses
+from trtcheck.report.view.findings import clauses, is_strict
 from trtcheck.report.view.formats import backend_name, grouped, number_of, shown_engine
 from trtcheck.report.view.records import Pair, Record, pair, worst_first
 from trtcheck.report.view.statuses import STATUSES
@@ -87,7 +87,8 @@ def _unsure(items: Sequence[Record]) -> list[str]:
 def _said(item: Record) -> str:
     """One finding in one sentence, the first of its clauses."""
     singular, _ = _VERBS[item["verdict"]]
-    return f"{_subject(pair(item))} {singular}: {_first_clause(item)}"
+    strict = " and fails (strict)" if is_strict(item) else ""
+    return f"{_subject(pair(item))} {singular}{strict}: {_first_clause(item)}"
 
 
 def _first_clause(item: Record) -> str:

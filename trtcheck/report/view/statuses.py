@@ -21,3 +21,6 @@ STATUSES: Mapping[str, Status] = {
         (("error", "!"), ("fail", "✗"), ("inconclusive", "?"), ("pass", "✓"), ("skipped", "\N{EN DASH}"))
     )
 }
+
+WARNING = Status("warning", "▲", len(STATUSES))
+"""What a reader must know although nothing failed; no verdict."""

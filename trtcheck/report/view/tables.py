@@ -23,11 +23,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its heading and its cells, None where a figure is undefined."""
+    """A row of a table: its heading and its cells, None where a figure is undefined.
+
+    Attributes:
+        name: The heading.
+        cells: One a column.
+        status: What colours the row, if anything.
+        detail: What is to be said of the row in a line of its own, or "".
+    """
 
     name: str
     cells: tuple[Status | str | None, ...]
     status: Status | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the calibration data have seen, and what they must not have seen: the check ``calibration``."""

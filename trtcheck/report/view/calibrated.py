@@ -1,0 +1,147 @@
+"""Facts and tables of the check ``calibration``: what the calibration data have seen, and how ranges fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from trtcheck.case import Check
+from trtcheck.names import listed, percent
+from trtcheck.report.view import formats
+from trtcheck.report.view.facts import Fact, fact, known
+from trtcheck.report.view.records import Record
+from trtcheck.report.view.tables import Column, Row, Table, folding, of_classes
+
+SHOWN_TENSORS = 15
+SHOWN_NAMES = 10
+ABOVE = "▲"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the check of the calibration found."""
+
+    facts: tuple[Fact, ...]
+    tables: tuple[Table, ...]
+
+
+def of_items(items: Iterable[Record]) -> Calibration | None:
+    """The figures of the first calibration check among *items* that has any."""
+    for item in items:
+        if item["check"] == Check.CALIBRATION.value and (item.get("overlap") or item.get("saturation")):
+            tables = (_copies(item["overlap"]), _classes(item["coverage"]), _tensors(item))
+            return Calibration(_facts(item), tuple(table for table in tables if table is not None))
+    return None
+
+
+def _facts(item: Record) -> tuple[Fact, ...]:
+    overlap, coverage, saturation = (item[name] or {} for name in ("overlap", "coverage", "saturation"))
+    resized = overlap.get("unsearched")
+    return known(
+        (
+            fact("calibration images", formats.count(overlap.get("images"))),
+            fact("of these different", formats.count(overlap.get("distinct"))),
+            fact("evaluation images", formats.count(overlap.get("evaluated"))),
+            fact("of these among the calibration's", formats.count(overlap.get("exact"))),
+            fact(
+                "the same at another size",
+                f"not looked for: {resized}" if resized else formats.count(overlap.get("resized")),
+            ),
+            fact("classes seen", _seen(coverage)),
+            fact("classes never seen", listed(coverage.get("missing") or (), SHOWN_NAMES)),
+            fact("calibration images without a class", formats.count(coverage.get("unclassed") or None)),
+            fact("quantized tensors", formats.count(saturation.get("tensors"))),
+            fact("looked at on", _looked_at(saturation)),
+            fact("quantizers left out", formats.count(saturation.get("unknown") or None)),
+        )
+    )
+
+
+def _seen(coverage: Record) -> str | None:
+    if not coverage:
+        return None
+    seen = coverage["classes"] - len(coverage["missing"])
+    source = "their labels" if coverage["by"] == "labels" else "the reference's answers"
+    return f"{formats.grouped(seen)} of {formats.grouped(coverage['classes'])}, by {source}"
+
+
+def _looked_at(saturation: Record) -> str | None:
+    return formats.with_unit(formats.count(saturation.get("images")), "evaluation images")
+
+
+def _copies(overlap: Record | None) -> Table | None:
+    """Evaluation images that are calibration images."""
+    if not overlap:
+        return None
+    pairs = [("exact copy", pair) for pair in overlap["exact_pairs"]]
+    pairs += [("at another size", pair) for pair in overlap["resized_pairs"]]
+    if not pairs:
+        return None
+    rows = tuple(
+        Row(
+            _image(pair["evaluation"], pair["evaluation_file"]),
+            (_image(pair["calibration"], pair["calibration_file"]), kind),
+        )
+        for kind, pair in pairs
+    )
+    found = overlap["exact"] + overlap["resized"]
+    caption = "Evaluation images that are calibration images"
+    caption += f": the first {len(rows)} of {formats.grouped(found)}" if found > len(rows) else ""
+    columns = (Column("calibration image", text=True), Column("kind", text=True))
+    return Table("calibration-copies", caption, "evaluation image", columns, rows)
+
+
+def _image(index: int, file: str | None) -> str:
+    return str(index) if file is None else f"{index} ({file})"
+
+
+def _classes(coverage: Record | None) -> Table | None:
+    """Calibration images of every class, fewest first."""
+    if not coverage:
+        return None
+    ordered = sorted(coverage["counts"].items(), key=lambda found: int(found[1]))
+    rows = [Row(name, (formats.count(count),)) for name, count in ordered]
+    caption = "Calibration images of every class, fewest first"
+    return of_classes("calibration-classes", caption, (Column("calibration images"),), rows)
+
+
+def _tensors(item: Record) -> Table | None:
+    """How evaluation fills the calibrated ranges, in the record's order: worst first."""
+    saturation, limit = item["saturation"] or {}, item["limits"]["saturation"]
+    found: Sequence[Record] = saturation.get("rows") or ()
+    if not found:
+        return None
+    columns = (
+        Column("made by", text=True),
+        Column("outside", hint=f"share of the values outside the range; {ABOVE} above the limit"),
+        Column("range", hint="what the quantizer can hold"),
+        Column("values", hint="what evaluation reaches"),
+        Column("used", hint="how much of the range the values reach into"),
+        Column("NaN"),
+    )
+    rows = tuple(_tensor(row, limit) for row in found)
+    caption = f"Evaluation values beside the calibrated ranges, worst first; limit {percent(limit)} outside"
+    if saturation["tensors"] > len(rows):
+        caption += f": {len(rows)} of {formats.grouped(saturation['tensors'])} tensors"
+    table = Table("calibration-ranges", caption, "tensor", columns, rows, unit="tensors")
+    return folding(table, SHOWN_TENSORS)
+
+
+def _tensor(row: Record, limit: float) -> Row:
+    above = f" {ABOVE}" if row["share"] > limit else ""
+    return Row(
+        row["tensor"],
+        (
+            row["node"] or "an input of the model",
+            f"{percent(row['share'])}{above}",
+            _ends(row["low"], row["high"]),
+            _ends(row["smallest"], row["largest"]),
+            None if row["used"] is None else percent(row["used"]),
+            formats.count(row["nan"]),
+        ),
+    )
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    ends = (formats.figure(end) or "infinite" for end in (low, high))
+    return " to ".join(ends).replace("-", "\N{MINUS SIGN}")
