@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 CLASSES = ("left", "right", "dim", "bright")
 SIZE = 8
-_HALVES = np.array([[0.9, 0.1], [0.1, 0.9], [0.35, 0.35], [0.9, 0.9]], np.float32)
+HALVES = np.array([[0.9, 0.1], [0.1, 0.9], [0.35, 0.35], [0.9, 0.9]], np.float32)
 """Brightness of the left and the right half of an image of each class."""
 
 FLOAT, FLOAT16, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
@@ -59,7 +59,7 @@ def _classifier(
 ) -> onnx.ModelProto:
     kernels = np.zeros((2, 1, SIZE, SIZE), np.float32)
     kernels[0, :, :, : SIZE // 2] = kernels[1, :, :, SIZE // 2 :] = 2 / SIZE**2
-    bias = -0.5 * (_HALVES**2).sum(axis=1)
+    bias = -0.5 * (HALVES**2).sum(axis=1)
     bias[3] -= blind
     nodes = [
         helper.make_node("Conv", ["images", "kernels"], ["means"], name="match"),
@@ -68,7 +68,7 @@ def _classifier(
         helper.make_node("Flatten", [features], ["flat"], name="flatten"),
         helper.make_node("Gemm", ["flat", "centres", "bias"], ["scores"], name="compare", transB=1),
     ]
-    weights = {"kernels": kernels, "centres": _HALVES, "bias": bias}
+    weights = {"kernels": kernels, "centres": HALVES, "bias": bias}
     if detour:
         weights |= {"thousand": np.float32(1000), "thousandth": np.float32(0.001)}
     return model(
@@ -83,7 +83,7 @@ def images(count: int = 240, seed: int = 0, noise: float = 40.0) -> tuple[np.nda
     """Images uint8 (N, 8, 8) and labels int64 (N,), as many of every class; some are noisy beyond telling."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % len(CLASSES)
-    halves = _HALVES[labels] + rng.normal(0, 0.12, (count, 2))
+    halves = HALVES[labels] + rng.normal(0, 0.12, (count, 2))
     pixels = np.repeat(halves, SIZE // 2, axis=1)[:, None, :] * 255 + rng.normal(
         0, noise, (count, SIZE, SIZE)
     )

@@ -1,4 +1,4 @@
-"""The check ``calibration`` from data and model to outcome: plain words where something is wrong, none else."""
+"""The check ``calibration`` from data and model to outcome: plain words where something is wrong."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_copies_are_named_by_their_files(bench: Workbench, tmp_path: Path) -> No
     spec = InputSpec(scale=1 / 255, mean=(0.286,), std=(0.353,), resize=(28, 28), color="L")
     case = fashion(name="folders", data=tmp_path / "data", calibration=flat, classes=names, input=spec)
     exact, other = judged(bench, case).warnings
-    assert exact.startswith("1 of 120 evaluation images are calibration images, too (evaluation image ")
+    assert exact.startswith("1 of 120 evaluation images is a calibration image, too (evaluation image ")
     assert f"({names[labels[7]]}/007.png) is calibration image 0 (exact.png)" in exact
     assert f"({names[labels[8]]}/008.png) is calibration image 1 (larger.jpg)" in other
 

@@ -43,7 +43,8 @@ def quantized(
     ]
     weights = [
         weight("scale", scale), weight("w", np.ones((6, 2), np.float32)),
-        weight("w_scale", np.float32(0.001)), weight("w_zero", np.int8(0)), *([] if zero is None else [weight("zero", zero)]),
+        weight("w_scale", np.float32(0.001)), weight("w_zero", np.int8(0)),
+        *([] if zero is None else [weight("zero", zero)]),
     ]  # fmt: skip
     return graph(nodes, [("x", FLOAT, [batch, 6])], [("y", FLOAT, [batch, 2])], weights, opset=opset)
 

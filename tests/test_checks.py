@@ -249,7 +249,8 @@ def test_a_floor_and_a_target_are_told_with_their_numbers():
     gates = replace(GATES, recall_floor=0.9, accuracy_floor=0.96)
     outcome = checks.recall(evaluated(same, reference=same), gates)
     assert outcome.message == (
-        "recall of 'Bag' is .850, below the floor of .9 (before: .850, support 200: 0 newly wrong, 0 newly right)"
+        "recall of 'Bag' is .850, below the floor of .9 "
+        "(before: .850, support 200: 0 newly wrong, 0 newly right)"
     )
     outcome = checks.accuracy(evaluated(same, reference=same), gates)
     assert outcome.message == "accuracy .950 -> .950 of 600 images: below the floor of .96"

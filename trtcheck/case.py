@@ -250,7 +250,8 @@ class Gates:
         alpha: False-alarm rate of one item (one model, engine and check).
         test: What makes a drop a failure.
         key_classes: Names or patterns (fnmatch) of the classes that share a quarter of alpha of their own.
-        pooled_drop: Smallest drop over all classes together that the pooled test fails, as a fraction.
+        pooled_drop: Smallest drop over all classes together that the pooled test fails, as a fraction; None
+            for a fifth of ``recall_drop`` or ``precision_drop``.
         must_see: A class whose minimum detectable drop is larger is blind, as a fraction.
         recall_floor: Smallest accepted recall of any class; None leaves it ungated, as for the following.
         precision_floor: Smallest accepted precision of any class.
@@ -281,7 +282,7 @@ class Gates:
     alpha: float = 0.01
     test: DropTest = DropTest.PAIRED
     key_classes: tuple[str, ...] = ()
-    pooled_drop: float = 0.002
+    pooled_drop: float | None = None
     must_see: float = 0.6
     recall_floor: float | None = None
     precision_floor: float | None = None
@@ -303,11 +304,11 @@ class Gates:
     on_inconclusive: OnFinding = OnFinding.TELL
 
     def __post_init__(self) -> None:
-        required = ("recall_drop", "precision_drop", "accuracy_drop", "pooled_drop", "must_see", "saturation")
+        required = ("recall_drop", "precision_drop", "accuracy_drop", "must_see", "saturation")
         for name in (*required, "alpha", "test", "key_classes", "on_calibration", "on_inconclusive"):
             if getattr(self, name) is None:
                 raise given.wrong(f"Gates.{name}", "a value, or nothing for the default", None)
-        floors = ("recall_floor", "precision_floor", "accuracy_floor", "accuracy_target")
+        floors = ("recall_floor", "precision_floor", "accuracy_floor", "accuracy_target", "pooled_drop")
         shares = (*required, *floors, "top_k_accuracy_drop", "cosine", "top1_agreement", "churn")
         given.settle(self, shares, given.SHARE, given.share)
         given.settle(self, ("alpha",), given.RATE, given.rate)

@@ -51,7 +51,7 @@ def _fall(result: AccuracyVerdict | ClassVerdict, evidence: str, test: DropTest 
     if rule is DropTest.PROVEN:
         bound = None if result.interval is None else result.interval[1]
         return (
-            f"not proven to hold: the drop is {points(result.drop)} and may be {points(bound)} ({evidence})"
+            f"not proven: the drop is {points(result.drop)} and may be {points(bound)} ({evidence})"
         )
     return f"fell by {points(result.drop)} ({evidence})"
 

@@ -76,18 +76,18 @@ def _of_overlap(findings: CalibrationFindings) -> Iterable[str]:
     if overlap is None:
         return
     kinds = (
-        (overlap.exact, findings.exact_pairs, "calibration images, too"),
-        (overlap.resized, findings.resized_pairs,
-         "calibration images, too, at another size, compressed again or brighter or darker"),
-    )  # fmt: skip
-    for matches, pairs, what in kinds:
+        (overlap.exact, findings.exact_pairs, "too"),
+        (overlap.resized, findings.resized_pairs, "at another size, compressed again, or brighter or darker"),
+    )
+    for matches, pairs, how in kinds:
         if not matches:
             continue
+        are = "is a calibration image" if len(matches) == 1 else "are calibration images"
         told = "; ".join(map(str, pairs[:_TOLD]))
         more = f"; and {len(matches) - _TOLD} more" if len(matches) > _TOLD else ""
         yield (
-            f"{len(matches)} of {overlap.evaluated} evaluation images are {what} ({told}{more}): the engine "
-            "was tuned to images that it is judged by. Take them out of the calibration data"
+            f"{len(matches)} of {overlap.evaluated} evaluation images {are}, {how} ({told}{more}): the "
+            "engine was tuned to what it is judged by. Take them out of the calibration data"
         )
 
 

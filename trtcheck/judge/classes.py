@@ -32,7 +32,7 @@ def recall(
     class_drops: Mapping[str, float] | None = None,
     class_floors: Mapping[str, float] | None = None,
     key_classes: Sequence[str] = (),
-    pooled_drop: float = family.POOLED_DROP,
+    pooled_drop: float | None = None,
     must_see: float = family.MUST_SEE,
 ) -> RecallVerdict:
     """Judges whether any class lost recall.
@@ -51,7 +51,8 @@ def recall(
         class_drops: Accepted drops of single classes by name.
         class_floors: Smallest accepted recall of single classes by name.
         key_classes: Names or patterns of the classes that share a part of alpha of their own.
-        pooled_drop: Smallest drop over all classes together that the pooled test fails, as a fraction.
+        pooled_drop: Smallest drop over all classes together that the pooled test fails, as a fraction; None
+            for a fifth of *drop*.
         must_see: A class whose minimum detectable drop is larger is blind: a pass would mean nothing.
 
     Raises:
@@ -77,7 +78,7 @@ def precision(
     class_drops: Mapping[str, float] | None = None,
     class_floors: Mapping[str, float] | None = None,
     key_classes: Sequence[str] = (),
-    pooled_drop: float = family.POOLED_DROP,
+    pooled_drop: float | None = None,
     must_see: float = family.MUST_SEE,
 ) -> PrecisionVerdict:
     """Judges whether any class lost precision through new false positives.
@@ -98,7 +99,8 @@ def precision(
         class_drops: Accepted drops of single classes by name.
         class_floors: Smallest accepted precision of single classes by name.
         key_classes: Names or patterns of the classes that share a part of alpha of their own.
-        pooled_drop: Smallest net share of images newly given to a wrong class that the pooled test fails.
+        pooled_drop: Smallest net share of images newly given to a wrong class that the pooled test fails;
+            None for a fifth of *drop*.
         must_see: A class whose minimum detectable drop is larger is blind: a pass would mean nothing.
 
     Raises:

@@ -21,8 +21,15 @@ from trtcheck.names import matching
 POOLED_SHARE = 0.5
 """Share of alpha that the pooled test gets."""
 ALPHA = 0.01
-POOLED_DROP = 0.002
 MUST_SEE = 0.6
+
+
+def pooled_drop_of(drop: float) -> float:
+    """The smallest drop over all classes together that fails, unless given: a fifth of a class's *drop*."""
+    return round(drop / 5, 12)
+
+
+POOLED_DROP = pooled_drop_of(0.01)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ class Rules:
     def of(
         cls, classes: Sequence[str] | int, *, drop: float, floor: float | None,
         class_drops: Mapping[str, float] | None, class_floors: Mapping[str, float] | None,
-        key_classes: Sequence[str], alpha: float, test: DropTest | str, pooled_drop: float, must_see: float,
+        key_classes: Sequence[str], alpha: float, test: DropTest | str, pooled_drop: float | None,
+        must_see: float,
     ) -> Rules:  # fmt: skip
         """The rules from one margin and floor for all classes, and those of single ones by name.
 
@@ -65,9 +73,9 @@ class Rules:
         unknown = [entry for entry in (*drops, *floors, *key_classes) if not matching(entry, names)]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is none of the classes {', '.join(names[:20])}")
-        _check_shares({"drop": drop, "pooled_drop": pooled_drop, "must_see": must_see, **drops, **floors})
-        if floor is not None:
-            _check_shares({"floor": floor})
+        given = {"floor": floor, "pooled_drop": pooled_drop, "drop": drop, "must_see": must_see}
+        shares = {name: share for name, share in given.items() if share is not None}
+        _check_shares({**shares, **drops, **floors})
         if not 0 < alpha < 1:
             raise ValueError(f"alpha is {alpha}, expected a number above 0 and below 1")
         keys = {name for entry in key_classes for name in matching(entry, names)}
@@ -75,7 +83,7 @@ class Rules:
             classes=names, margins=tuple(float(drops.get(name, drop)) for name in names),
             floors=tuple(floors.get(name, floor) for name in names),
             keys=tuple(name in keys for name in names), alpha=alpha, test=DropTest(test),
-            pooled_drop=pooled_drop, must_see=must_see,
+            pooled_drop=pooled_drop_of(drop) if pooled_drop is None else pooled_drop, must_see=must_see,
         )  # fmt: skip
 
     def without_floors(self) -> Rules:
