@@ -38,9 +38,9 @@ def ruined(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Complet
 def test_the_demo_passes_without_a_skip(demo: tuple[subprocess.CompletedProcess[str], dict]) -> None:
     done, report = demo
     assert done.returncode == 0, done.stdout
-    assert re.search(r"\b15 passed\b", done.stdout)
+    assert re.search(r"\b19 passed\b", done.stdout)
     assert "skipped" not in done.stdout
-    assert [item["verdict"] for item in report["items"]] == ["pass"] * 15
+    assert [item["verdict"] for item in report["items"]] == ["pass"] * 19
 
 
 def test_the_demo_compares_with_its_committed_baselines(

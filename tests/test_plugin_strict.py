@@ -121,3 +121,10 @@ def test_checks_of_a_test_follow_it(few, option, outcomes, why):
     assert result.parseoutcomes() == outcomes
     assert result.stdout.str().count(f"inconclusive, which fails here: {why};") == outcomes["failed"]
     assert {i["verdict"] for i in few.report()["items"]} == {"inconclusive"}
+
+
+def test_what_strict_fails_is_not_proposed_for_approval(few):
+    assert "no baseline yet: tiny[fp16]; approve:" in few.run("--trt-engine=fp16").stdout.str()
+    strict = few.run("--trt-engine=fp16", "--trt-strict").stdout.str()
+    assert "fails here: --trt-strict" in strict
+    assert "; approve:" not in strict

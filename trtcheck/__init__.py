@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _HOME = {
     **dict.fromkeys(
         ("BuildSpec", "Case", "Check", "ClassGates", "DropTest", "EngineSpec", "Gates", "InputSpec",
-         "LoweringSpec", "Numerics", "OnFinding", "Outcome", "Precision", "ShapeRange", "Verdict"), "trtcheck.case",
+         "LoweringSpec", "Numerics", "OnFinding", "Outcome", "Precision", "ShapeRange", "Verdict"),
+        "trtcheck.case",
     ),
     "TrtcheckError": "trtcheck.errors",
     "Evaluation": "trtcheck.evaluation",

@@ -349,12 +349,13 @@ class Workbench:
         if case.calibration is None:
             return findings
         images = open_images(case.calibration, spec=_calibration_input(case), role="calibration")
-        beside = replace(resolved, images=images, digest=images.digest())
-        size = resolved.signature.fixed_batch or case.batch
+
+        def reference() -> AbstractContextManager[CachedReference | LiveReference]:
+            beside = replace(resolved, images=images, digest=images.digest())
+            return self._reference(case, beside, resolved.signature.fixed_batch or case.batch)
+
         with self._progress.task(f"reading the calibration data of {case.name}", len(images)) as advance:
-            side, coverage = examine.survey(
-                case, resolved, images, lambda: self._reference(case, beside, size), advance
-            )
+            side, coverage = examine.survey(case, resolved, images, reference, advance)
         label = f"looking for evaluation images of {case.name} among them"
         with self._progress.task(label, len(resolved.images)) as advance:
             overlap = examine.overlap_of(case, resolved, side, images, advance)

@@ -141,8 +141,7 @@ def _of_saturation(saturation: Saturation, gates: Gates) -> Iterable[str]:
             f"{fraction(gates.saturation)} of the evaluation's values; worst {named(worst)}: "
             f"{fraction(worst.share)} of the values lie outside {worst.low:.3g} to {worst.high:.3g}, they "
             f"reach {worst.smallest:.3g} to {worst.largest:.3g}. Calibrate on images like the evaluation's, "
-            "preprocessed alike (see scale, mean and std); a quantizer that cuts off less is "
-            'method = "minmax"'
+            'preprocessed alike (see scale, mean and std), or by a method that cuts off less ("minmax")'
         )
     empty = [row for row in rows if row.used is not None and row.used < MOSTLY_EMPTY]
     if empty:

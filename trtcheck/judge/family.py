@@ -260,7 +260,7 @@ def _verdict(row: ClassVerdict, fell: bool, failed: bool, test: DropTest) -> Ver
 
 
 def _says_nothing(row: ClassVerdict) -> bool:
-    """Whether a pass would be empty: what was never right cannot get worse, what is undefined not compared."""
+    """Whether a pass would be empty: what was never right cannot get worse, nor what is undefined."""
     return row.drop is None or (row.before == 0 and not row.after)
 
 

@@ -32,7 +32,7 @@ _UNBOUNDED = (DropTest.THRESHOLD.value, DropTest.PROVEN.value)
 
 
 def _levels(item: Mapping[str, Any]) -> Iterable[float]:
-    """The levels of an item's tests: against reference and approved baseline, and of gated top-k and churn."""
+    """The levels of an item's tests: against reference and baseline, and of gated top-k and churn."""
     top_k, churn = item.get("top_k") or {}, item.get("churn") or {}
     judged = (
         item,

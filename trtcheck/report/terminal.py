@@ -43,7 +43,7 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
     for engine in document["engines"]:
         if engine["engine"]:
             yield Line(_engine(engine, _untold(items, engine)), _COLORS[engine["verdict"]])
-    yield from _unapproved(document["engines"], document["run"]["command"])
+    yield from _unapproved(document["engines"], items, document["run"]["command"])
     changed = [e for e in document["engines"] if e["baseline"] and "changed" in e["baseline"]["message"]]
     yield from (
         Line(f"{e['model']}[{e['engine']}]: {e['baseline']['message']}")
@@ -87,14 +87,17 @@ def _untold(items: Sequence[Mapping[str, Any]], engine: Mapping[str, Any]) -> li
 _TOLD = 3
 
 
-def _unapproved(engines: Sequence[Mapping[str, Any]], command: str) -> Iterator[Line]:
-    """One line on all engines that could be approved; one that failed could not."""
+def _unapproved(
+    engines: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]], command: str
+) -> Iterator[Line]:
+    """One line on all engines that could be approved; one with an item that failed could not."""
+    failed = {(item["model"], item["engine"]) for item in items if item["fails"]}
     missing = [
         engine
         for engine in engines
         if engine["baseline"]
         and engine["baseline"]["status"] == "missing"
-        and engine["verdict"] not in _ALARMING
+        and (engine["model"], engine["engine"]) not in failed
     ]
     if missing:
         approve = " ".join(part for part in ("pytest", command, "--trt-update-baselines") if part)
