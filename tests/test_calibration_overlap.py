@@ -193,3 +193,12 @@ def test_batches_may_be_of_any_size() -> None:
             side.add(batch)
         sides.append(side)
     assert sides[0].first == sides[1].first
+
+
+def test_of_very_many_calibration_pictures_some_are_compared_and_all_exactly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trtcheck.calibration.overlap.MOST_COMPARED", 100)
+    images, _ = clothes(600)
+    found = overlap(fed(np.concatenate([training(400), images[::50]])), fed(images))
+    assert (found.compared, found.distinct, len(found.exact)) == (100, 412, 12)

@@ -109,6 +109,10 @@ def _notes(findings: CalibrationFindings) -> list[str]:
         else:
             notes.append(f"copies were looked for exactly and at other sizes; {COULD_MISS}")
             left = overlap.distinct - overlap.plain - overlap.compared
+            if overlap.unverified:
+                notes.append(
+                    f"{overlap.unverified} more pairs of images stand out and were not looked at closely"
+                )
             if left:
                 notes.append(f"{left} calibration images, evenly spread, were compared exactly only")
     if coverage is None and overlap is not None:
@@ -146,7 +150,8 @@ def _overlap_record(findings: CalibrationFindings) -> dict[str, Any] | None:
         "images": overlap.images, "distinct": overlap.distinct, "evaluated": overlap.evaluated,
         "exact": len(overlap.exact), "exact_pairs": [asdict(pair) for pair in findings.exact_pairs],
         "resized": len(overlap.resized), "resized_pairs": [asdict(pair) for pair in findings.resized_pairs],
-        "compared": overlap.compared, "plain": overlap.plain, "unsearched": overlap.unsearched,
+        "compared": overlap.compared, "plain": overlap.plain,
+        "unverified": overlap.unverified, "unsearched": overlap.unsearched,
     }  # fmt: skip
 
 

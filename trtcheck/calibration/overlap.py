@@ -76,6 +76,7 @@ class Overlap:
         resized: Evaluation images that are in it at another size or compressed again.
         compared: Calibration pictures that were searched for such copies.
         plain: Calibration pictures of one colour, which have nothing to be compared by.
+        unverified: Pairs that stand out beyond the thousand that were looked at closely.
         unsearched: Why resized copies were not looked for; None where they were.
     """
 
@@ -86,6 +87,7 @@ class Overlap:
     resized: tuple[Match, ...] = ()
     compared: int = 0
     plain: int = 0
+    unverified: int = 0
     unsearched: str | None = None
 
 
@@ -189,15 +191,17 @@ def compare(
         evaluated += batch.count
         advance(batch.count)
     resized: tuple[Match, ...] = ()
+    unverified = 0
     if search is not None:
         known = {match.evaluation for match in exact}
         pairs = [(c, Match(int(indices[c.calibration]), rows[c.evaluation])) for c in search.candidates()]
         open_pairs = [pair for pair in pairs if pair[1].evaluation not in known]
-        resized = _verified(open_pairs, len(indices), calibration, evaluation)
+        unverified = max(0, len(open_pairs) - _MOST_VERIFIED)
+        resized = _verified(open_pairs[:_MOST_VERIFIED], len(indices), calibration, evaluation)
     return Overlap(
         images=side.images, distinct=len(side.first), evaluated=evaluated, exact=tuple(exact),
         resized=resized, unsearched=unsearched,
-        compared=0 if unsearched else len(indices), plain=plain,
+        compared=0 if unsearched else len(indices), plain=plain, unverified=unverified,
     )  # fmt: skip
 
 
@@ -217,7 +221,6 @@ def _verified(
 ) -> tuple[Match, ...]:
     """Those *pairs* that are one picture at the model's resolution; an evaluation image counts once."""
     shares: list[float] = []
-    pairs = pairs[:_MOST_VERIFIED]
     for start in range(0, len(pairs), _VERIFIED_AT_ONCE):
         matches = [match for _, match in pairs[start : start + _VERIFIED_AT_ONCE]]
         own = _pixels(calibration, [match.calibration for match in matches])
