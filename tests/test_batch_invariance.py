@@ -140,13 +140,17 @@ def test_a_fixed_batch_hides_no_fault(tmp_path, bench, fault):
     assert "a batch of 4 times itself and a batch of 4" in outcome.message
 
 
-def test_what_only_the_engine_does_is_not_laid_on_the_model(tmp_path, bench):
-    case = made(tmp_path, [helper.make_node("Identity", ["x"], ["y"], name="copy")])
+def faulty_engine(tmp_path: Path) -> EngineSpec:
+    """A file of another model, which takes the mean of the batch off every image."""
     nodes, weights = mixing("mean over the batch")
     shape = ["N", WIDTH]
     faulty = suite_models.model(nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, shape)}, weights)
-    engine = EngineSpec("other", None, suite_models.save(faulty, tmp_path / "other.onnx"))
-    outcome = judged(bench, case, engine)
+    return EngineSpec("other", None, suite_models.save(faulty, tmp_path / "other.onnx"))
+
+
+def test_what_only_the_engine_does_is_not_laid_on_the_model(tmp_path, bench):
+    case = made(tmp_path, [helper.make_node("Identity", ["x"], ["y"], name="copy")])
+    outcome = judged(bench, case, faulty_engine(tmp_path))
     assert outcome.verdict is Verdict.FAIL
     assert "in ONNX Runtime does not (difference 0): it is the engine or its lowering" in outcome.message
     assert outcome.measured["reference"][0]["difference"] == 0
@@ -158,11 +162,7 @@ def test_an_original_that_takes_no_single_image_is_told(tmp_path, bench):
         helper.make_node("Reshape", ["pairs", "one"], ["y"], name="part"),
     ]
     case = made(tmp_path, pairs, {"two": np.array([-1, 2 * WIDTH]), "one": np.array([-1, WIDTH])})
-    nodes, weights = mixing("mean over the batch")
-    shape = ["N", WIDTH]
-    faulty = suite_models.model(nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, shape)}, weights)
-    engine = EngineSpec("other", None, suite_models.save(faulty, tmp_path / "other.onnx"))
-    outcome = judged(bench, case, engine)
+    outcome = judged(bench, case, faulty_engine(tmp_path))
     assert outcome.verdict is Verdict.FAIL
     assert "the original model could not be asked" in outcome.message
     assert "ONNX Runtime failed on a batch" in outcome.message
@@ -308,6 +308,22 @@ def test_an_output_near_zero_is_no_alarm(tmp_path, bench):
     outcome = judged(bench, made(tmp_path, nodes, {"small": np.float32(1e-5)}, data=data))
     assert outcome.verdict is Verdict.PASS, outcome.message
     assert 0 < outcome.measured["outputs"][0]["difference"] < 1e-3
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_to_square_are_compared(tmp_path, bench):
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], name="widen", to=TensorProto.DOUBLE),
+        helper.make_node("Mul", ["wide", "huge"], ["y"], name="mul"),
+    ]
+    double = {"y": (TensorProto.DOUBLE, ["N", WIDTH])}
+    same = judged(bench, made(tmp_path, nodes, {"huge": np.float64(1e200)}, outputs=double))
+    assert same.verdict is Verdict.PASS, same.message
+    mean = helper.make_node("ReduceMean", ["x"], ["mean"], name="mean", axes=[0], keepdims=1)
+    centre = helper.make_node("Sub", ["x", "mean"], ["centred"], name="centre")
+    nodes[0].input[0] = "centred"
+    case = made(tmp_path, [mean, centre, *nodes], {"huge": np.float64(1e200)}, outputs=double)
+    assert judged(bench, replace(case, name="mixed")).verdict is Verdict.FAIL
 
 
 def test_integers_that_differ_are_told_and_do_not_fail_beside_numbers_that_agree(tmp_path, bench):

@@ -15,6 +15,7 @@ from graphs import FLOAT, graph, weight
 from onnx import helper
 from PIL import Image
 
+from trtcheck.calibration import overlap
 from trtcheck.calibration.check import outcome
 from trtcheck.case import (
     Case,
@@ -74,7 +75,8 @@ def test_the_demo_is_clean(bench: Workbench) -> None:
     assert (found.verdict, found.warnings) == (Verdict.PASS, ())
     assert found.message.startswith(
         "1000 calibration images, all different, none of the 10000 evaluation images among them; "
-        "all 10 classes seen (by their labels); largest share outside the calibrated range "
+        "all 10 classes seen (by their labels; fewest: 100 of 'T-shirt/top'); "
+        "largest share outside the calibrated range "
     )
     assert any("cropped" in note for note in found.notes)
     assert found.measured["saturation"]["tensors"] == len(found.measured["saturation"]["rows"]) == 17
@@ -109,10 +111,10 @@ def test_an_error_where_asked(bench: Workbench) -> None:
     assert found.verdict is Verdict.FAIL
     assert found.fails
     assert "200 of 300 evaluation images are calibration images, too" in found.message
-    assert found.message == "; ".join(found.warnings)
     assert found.measured["overlap"]["exact"] == 200
-    told = replace(case, gates=Gates())
-    assert judged(bench, told).verdict is Verdict.PASS
+    assert found.warnings == ()  # what fails is told once
+    told = judged(bench, replace(case, gates=Gates()))
+    assert (told.verdict, "; ".join(told.warnings)) == (Verdict.PASS, found.message)
 
 
 def test_copies_are_named_by_their_files(bench: Workbench, tmp_path: Path) -> None:
@@ -144,6 +146,13 @@ def test_few_images_and_copies_among_them_are_told(bench: Workbench, tmp_path: P
     copies, few = found.warnings[:2]
     assert copies.startswith("only 50 of 1000 calibration images are different")
     assert few.startswith("50 different calibration images are few: NVIDIA recommends about 500")
+
+
+def test_one_image_is_told_in_the_singular(bench: Workbench, tmp_path: Path) -> None:
+    images, labels = suite_models.images(1, seed=5)
+    found = judged(bench, tiny(tmp_path, (images, labels)))
+    assert found.message.startswith("1 calibration image, none of the 120 evaluation images among them; ")
+    assert found.warnings[0].startswith("1 calibration image is too few: NVIDIA recommends about 500")
 
 
 def test_a_single_copy_among_many_is_no_warning(bench: Workbench, tmp_path: Path) -> None:
@@ -187,7 +196,10 @@ def test_a_model_that_was_quantized_elsewhere_is_looked_into(bench: Workbench, t
     case = tiny(tmp_path, None, lowered={Precision.INT8: foreign(tmp_path)})
     found = judged(bench, case)
     assert found.verdict is Verdict.PASS
-    assert found.message.startswith("largest share outside the calibrated range 0 (tensor 'halves'")
+    assert found.message == (
+        "largest share outside the calibrated range 0 %: 'halves' (made by 'relu'), of 1 quantized tensor on "
+        "120 evaluation images"
+    )
     assert any("the suite names no calibration data" in note for note in found.notes)
     assert (found.measured["overlap"], found.measured["coverage"]) == (None, None)
 
@@ -249,8 +261,6 @@ def test_a_corrupt_file_is_named(bench: Workbench, tmp_path: Path) -> None:
         Image.new("L", (8, 8), 40 * k).save(tmp_path / "data" / f"{k}.png")
     (tmp_path / "data" / "1.png").write_bytes(b"\x89PNG no more")
     spec = replace(TINY, color="L")
-    for _ in range(3):
-        Image.new("L", (8, 8)).save(tmp_path / "data" / "0.png")
     images = tmp_path / "evaluation"
     for k, name in enumerate(suite_models.CLASSES):
         (images / name).mkdir(parents=True)
@@ -271,4 +281,25 @@ def test_ranges_that_no_file_fixes_are_no_pass(bench: Workbench, tmp_path: Path)
     path = suite_models.save(model, tmp_path / "dynamic.onnx")
     data = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     case = Case(name="dynamic", onnx=path, data=data, checks=("build", "outputs"))
-    assert judged(bench, case, EngineSpec("dynamic", None, path)).verdict is Verdict.SKIPPED
+    found = judged(bench, case, EngineSpec("dynamic", None, path))
+    assert found.verdict is Verdict.SKIPPED
+    assert "no activation of the lowered model is quantized to a fixed range" in found.message
+
+
+def test_the_calibration_data_are_read_once_for_all_engines_of_a_case(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = suite_models.images(120)
+    path = foreign(tmp_path)
+    case = tiny(tmp_path, (images[:40], labels[:40]), lowered={Precision.INT8: path})
+    read = []
+    original = overlap.compare
+    monkeypatch.setattr(
+        "trtcheck.calibration.examine.compare", lambda *a, **b: read.append(1) or original(*a, **b)
+    )
+    first, second = judged(bench, case), judged(bench, case, EngineSpec("other", None, path))
+    assert first.measured["overlap"] == second.measured["overlap"]
+    assert first.measured["overlap"]["exact"] == 40
+    assert len(read) == 1
+    changed = replace(case, name="changed", calibration=suite_models.images(30, seed=7))
+    assert judged(bench, changed).measured["overlap"]["exact"] == 0

@@ -136,6 +136,15 @@ def test_pictures_of_one_colour_are_copies_only_if_they_are_equal() -> None:
     assert found.plain == 20
 
 
+def test_whole_batches_may_be_copies_or_of_one_colour() -> None:
+    images, _ = clothes(64)
+    calibration = np.concatenate([images, images, np.full_like(images, 7)])
+    evaluation = np.concatenate([np.full_like(images, 9), np.stack([compressed(i, 95) for i in images[:9]])])
+    found = overlap(fed(calibration), fed(evaluation))
+    assert (found.images, found.distinct, found.compared, found.plain) == (192, 65, 64, 1)
+    assert [(m.calibration, m.evaluation) for m in found.resized] == [(k, 64 + k) for k in range(9)]
+
+
 def test_small_pictures_are_compared_exactly_and_that_is_said() -> None:
     digits = np.random.default_rng(0).integers(0, 17, (50, 1, 8, 8)).astype(np.float32)
     found = overlap(digits[:20], digits[19:])

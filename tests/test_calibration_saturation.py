@@ -154,6 +154,23 @@ def test_a_scale_that_the_model_computes_is_left_out_and_counted(tmp_path: Path)
     assert (found.rows, found.unknown) == ((), 1)
 
 
+@pytest.mark.parametrize("scale", [0, -0.1, np.nan, np.inf])
+def test_a_scale_that_is_no_step_is_left_out_and_counted(scale: float, tmp_path: Path) -> None:
+    found = look(quantized(np.float32(scale), np.int8(0)), numbers(), tmp_path)
+    assert (found.rows, found.unknown) == ((), 1)
+
+
+@pytest.mark.parametrize("element", ["INT16", "UINT16", "INT4", "UINT4", "FLOAT8E4M3FN"])
+def test_types_of_other_than_eight_bits_are_left_out_and_counted(element: str, tmp_path: Path) -> None:
+    # 1/16 of 65536 values is more than all of INT8: that such a range is hardly used means nothing.
+    model = quantized(np.float32(0.1), None, opset=21)
+    model.graph.initializer.append(helper.make_tensor("zero", getattr(onnx.TensorProto, element), [], [0]))
+    for node in model.graph.node[1:3]:
+        node.input.append("zero")
+    found = look(model, numbers(), tmp_path)
+    assert (found.rows, found.unknown) == ((), 1)
+
+
 def test_activations_count_as_the_engine_sees_them(tmp_path: Path) -> None:
     # 1.0004 is no FP16 number; rounded to it (1.0), it lies within the range.
     nodes = [
@@ -186,6 +203,17 @@ def test_the_worst_tensor_comes_first_and_one_range_once(tmp_path: Path) -> None
     found = look(model, numbers(), tmp_path)
     assert [row.tensor for row in found.rows] == ["x", "r"]
     assert found.rows[0].share > 0.9
+
+
+def test_an_activation_without_values_is_no_crash(tmp_path: Path) -> None:
+    model = quantized(np.float32(0.01), np.int8(0))
+    model.graph.initializer.extend([weight("start", np.array([0])), weight("axis", np.array([1]))])
+    model.graph.node[0].CopyFrom(
+        helper.make_node("Slice", ["x", "start", "start", "axis"], ["r"], name="none")
+    )
+    model.graph.initializer[1].CopyFrom(weight("w", np.ones((0, 2), np.float32)))
+    (row,) = look(model, numbers(), tmp_path).rows
+    assert (row.elements, row.outside, row.share, row.used) == (0, 0, 0, None)
 
 
 def test_a_model_without_quantizers_is_not_run(tmp_path: Path) -> None:

@@ -203,6 +203,32 @@ def test_what_a_changed_answer_costs(suite, python, call, told):
     assert told in result.stdout.str()
 
 
+@pytest.mark.parametrize("name", ["recall_drop", "accuracy_floor", "classes"])
+def test_a_limit_that_outputs_would_not_judge_is_an_error(suite, python, name):
+    result = python(f"def test_model(trt_check):\n    trt_check.outputs({name}=0)")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [f"trt_check.outputs(): unknown key {name}", "*expected: one of: churn, cosine, kl, max_abs, *"]
+    )
+
+
+@pytest.mark.parametrize("classes", ["'dim'", "[('dim', 0.1)]", "0.1"])
+def test_class_limits_that_are_no_mapping_are_an_error(suite, python, classes):
+    result = python(f"def test_model(trt_check):\n    trt_check.recall(classes={classes})")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["trt_check.recall(): classes has a wrong value", "*expected: limits by class name or pattern"]
+    )
+
+
+def test_a_check_with_a_limit_that_cannot_be_is_an_error_of_the_report_and_approves_nothing(suite, python):
+    text = "def test_model(trt_check):\n    trt_check.accuracy()\n    trt_check.recall(drop='1%')"
+    python(text, "--trt-engine=fp16", "--trt-update-baselines").assert_outcomes(failed=1)
+    assert suite.verdicts() == {"fp16 accuracy": "pass", "fp16 recall": "error"}
+    assert "recall_drop has a wrong value" in suite.item("fp16", "recall")["message"]
+    assert not (suite.path / "baselines").exists()
+
+
 def test_the_test_of_a_drop_is_one_of_three(suite, python):
     result = python("def test_model(trt_check):\n    trt_check.recall(test='naive')")
     result.assert_outcomes(failed=1)

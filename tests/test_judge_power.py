@@ -13,9 +13,8 @@ from scipy import stats
 from trtcheck.judge.paired import images_needed, mcnemar_p
 from trtcheck.judge.power import (
     BENIGN_FLIPS,
-    ROUND_NUMBERS,
     detectable_precision_drops,
-    enough_images,
+    drops_seen,
     false_positives_needed,
     minimum_detectable_drop,
     minimum_detectable_drops,
@@ -37,18 +36,18 @@ def power_by_enumeration(n: int, gaining: float, losing: float, alpha: float, ne
     b, c = (counts.ravel() for counts in np.meshgrid(np.arange(n + 1), np.arange(n + 1)))
     b, c = b[b + c <= n], c[b + c <= n]
     chance = stats.multinomial.pmf(
-        np.stack([b, c, n - b - c], axis=1), n, [losing, gaining, 1 - losing - gaining]
+        np.stack([b, c, n - b - c], axis=1), n, [losing, gaining, max(1 - losing - gaining, 0)]
     )
     significant = stats.binom.sf(b - 1, b + c, 0.5) <= alpha
     return float(chance[significant & (b - c >= needed)].sum())
 
 
-def smallest_by_enumeration(n: int, alpha: float, margin: float) -> float:
+def smallest_by_enumeration(n: int, alpha: float, margin: float, flips: float = BENIGN_FLIPS) -> float:
     def seen(steps: int) -> bool:
-        losing = BENIGN_FLIPS + steps / 1000
-        return power_by_enumeration(n, BENIGN_FLIPS, losing, alpha, images_needed(margin, n)) >= 0.8
+        losing = flips + steps / 1000
+        return power_by_enumeration(n, flips, losing, alpha, images_needed(margin, n)) >= 0.8
 
-    low, high = 0, 960
+    low, high = 0, round(1000 * (1 - 2 * flips))
     if n == 0 or not seen(high):
         return math.nan
     while high - low > 1:
@@ -118,18 +117,26 @@ def test_no_classes_at_all():
     assert detectable_precision_drops(nothing, nothing, nothing, nothing, 0.01, nothing).tolist() == []
 
 
-@pytest.mark.parametrize("drop", [0.5, 0.25, 0.14, 0.03])
-def test_enough_images_is_the_first_round_number_that_shows_the_drop(drop):
-    enough = enough_images(drop, 0.01)
-    assert enough.drop == minimum_detectable_drop(enough.images, 0.01, 0.01) <= drop
-    fewer = ROUND_NUMBERS[: ROUND_NUMBERS.index(enough.images)]
-    assert all((minimum_detectable_drop(n, 0.01, 0.01) or 1.0) > drop for n in fewer)
+@given(st.integers(1, 400), st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.49]), st.floats(0, 1))
+@settings(deadline=None, max_examples=50)
+def test_a_drop_is_seen_from_the_smallest_on(n, flips, drop):
+    row = np.array([n]), np.array([0.01])
+    (smallest,) = minimum_detectable_drops(*row, np.zeros(1), flips)
+    for asked in (drop, float(np.nan_to_num(smallest)), float(np.nan_to_num(smallest)) - 0.001):
+        assert drops_seen(*row, np.array([asked]), np.array([flips]))[0] == (asked >= smallest - 1e-9)
 
 
-def test_round_numbers_and_what_none_of_them_shows():
-    assert ROUND_NUMBERS[:5] == (10, 20, 50, 100, 200)
-    assert ROUND_NUMBERS[-1] == 10_000_000
-    assert enough_images(0.00005, 0.01) is None
+def test_more_harmless_flips_hide_more():
+    n, none = np.array([150]), np.zeros(1)
+    drops = [minimum_detectable_drops(n, 0.01, none, flips)[0] for flips in (0.0, 0.02, 0.1, 0.3)]
+    assert drops == sorted(drops)
+    assert drops[2] == smallest_by_enumeration(150, 0.01, 0, 0.1) > drops[1]
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(-1, 0.01), (10, 0.0), (10, 1.5), (10, math.nan)])
+def test_what_is_no_test_is_refused(n, alpha):
+    with pytest.raises(ValueError, match="images at level"):
+        minimum_detectable_drop(n, alpha)
 
 
 @given(st.integers(1, 500), st.integers(0, 500), st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.5, 1.0]))

@@ -246,7 +246,100 @@ def test_what_it_would_take_is_told_and_would_do(function):
         assert row.enough.drop <= max(row.drop, 0.2)
 
 
+def test_so_many_images_would_do_also_where_many_answers_flip():
+    # 10 % flip either way: a table made for 2 % would ask for the 2000 images that there are.
+    flipping = answers((2000, 220, 180), (2000, 0, 0))
+    for result in (
+        judge.accuracy(*(v[:2000] for v in flipping)),
+        judge.recall(*flipping, classes=2).classes[0],
+    ):
+        assert (result.verdict, result.fell, result.enough.images) == (INCONCLUSIVE, True, 10_000)
+        assert result.enough.drop <= result.drop
+    rng, found = np.random.default_rng(6), 0
+    for _ in range(50):
+        b, c, _ = rng.multinomial(10_000, [0.11, 0.09, 0.8])
+        found += judge.recall(*answers((10_000, b, c), (10_000, 0, 0)), classes=2).classes[0].verdict is FAIL
+    assert found >= 35
+
+
+def test_more_images_than_there_are_show_what_must_be_seen():
+    truth = np.repeat([0, 1], 100)
+    for row in judge.recall(truth, truth, truth, classes=2, must_see=0.1).classes:
+        assert (row.verdict, row.enough) == (INCONCLUSIVE, judge.Enough(200, 0.093))
+    assert judge.accuracy(truth[:100], truth[:100], truth[:100], must_see=0.1).enough == judge.Enough(
+        200, 0.077
+    )
+
+
+@pytest.mark.parametrize("test", list(DropTest))
+def test_what_was_never_right_is_no_pass_of_accuracy(test):
+    truth = np.zeros(10_000, int)
+    assert judge.accuracy(truth, truth + 1, truth + 1, test=test).verdict is INCONCLUSIVE
+
+
+def test_accuracy_that_rose_is_not_blind_to_a_fall():
+    truth = np.zeros(12, int)
+    assert judge.accuracy(truth, truth + 1, truth).verdict is PASS
+
+
+def test_whether_a_drop_reaches_its_margin_is_told_exactly():
+    # .82 - .81 is .009999999999999898.
+    truth, reference, candidate = (np.arange(100) >= share for share in (0, 82, 81))
+    result = judge.accuracy(truth * 1, 1 - reference, 1 - candidate)
+    assert (result.drop < 0.01, result.fell, result.verdict) == (True, True, INCONCLUSIVE)
+
+
 # misuse
+
+
+@BOTH
+def test_plain_lists_are_judged_like_arrays(function):
+    vectors = answers((200, 40, 3), (300, 5, 9))
+    assert function(*(v.tolist() for v in vectors), classes=["a", "b"]) == function(
+        *vectors, classes=["a", "b"]
+    )
+    assert function(*vectors, classes=np.int64(2)) == function(*vectors, classes=2)
+    assert function([], [], [], classes=2).verdict is INCONCLUSIVE
+    assert judge.accuracy(*(v.tolist() for v in vectors)) == judge.accuracy(*vectors)
+    assert judge.top_k_accuracy([True] * 300, [True] * 300).verdict is PASS
+
+
+@BOTH
+def test_limits_of_single_classes_go_by_name_and_by_pattern(function):
+    truth = np.repeat([0, 1, 2], 100)
+    result = function(
+        truth, truth, truth, classes=["crack", "crab", "fine"],
+        class_drops={"cr*": 0.2, "c*": 0.4, "crab": 0.3}, class_floors={"*": 0.5, "fine": 0.9},
+    )  # fmt: skip
+    assert [row.margin for row in result.classes] == [0.2, 0.3, 0.01]
+    assert [row.floor for row in result.classes] == [0.5, 0.5, 0.9]
+    one = function(truth, truth, truth, classes=["crack", "crab", "fine"], key_classes="crack")
+    assert [row.key for row in one.classes] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros(20), "truth must hold integer labels, got float64"),
+        (["a", "b"] * 10, "truth must hold integer labels, got <U1"),
+        (np.zeros((20, 1), int), "must be three equal vectors"),
+        (0, "must be three equal vectors"),
+        (np.full(20, -2), "truth holds labels"),
+    ],
+)
+def test_what_is_no_vector_of_labels_is_refused(wrong, message):
+    right = np.zeros(20, int)
+    judges = (
+        lambda *v: judge.recall(*v, classes=2), lambda *v: judge.precision(*v, classes=2), judge.accuracy,
+    )  # fmt: skip
+    for function in judges:
+        with pytest.raises(ValueError, match=message):
+            function(wrong, right, right)
+
+
+def test_top_k_hits_are_whether_and_not_which():
+    with pytest.raises(ValueError, match="expected bool vectors, got int64"):
+        judge.top_k_accuracy(np.full(10, 7), np.full(10, 5))
 
 
 @pytest.mark.parametrize(
@@ -264,6 +357,8 @@ def test_what_it_would_take_is_told_and_would_do(function):
         ({"must_see": 60}, "must_see is 60"),
         ({"classes": ["a", "a"]}, "different names"),
         ({"classes": "ab"}, "different names"),
+        ({"classes": 0}, "different names, or how many"),
+        ({"classes": -1}, "different names, or how many"),
     ],
 )
 def test_wrong_limits_are_refused(wrong, message):
@@ -273,7 +368,10 @@ def test_wrong_limits_are_refused(wrong, message):
             function(truth, truth, truth, **{"classes": ["a", "b"], **wrong})
 
 
-@pytest.mark.parametrize("wrong", [{"drop": 1.5}, {"floor": 90}, {"target": 99}, {"test": "guess"}])
+@pytest.mark.parametrize("wrong", [
+    {"drop": 1.5}, {"floor": 90}, {"target": 99}, {"test": "guess"}, {"alpha": 0}, {"alpha": 1},
+    {"must_see": 60},
+])  # fmt: skip
 def test_wrong_limits_of_accuracy_are_refused(wrong):
     truth = np.repeat([0, 1], 10)
     with pytest.raises(ValueError):
@@ -319,3 +417,39 @@ def test_more_of_the_same_images_never_hide_a_failure(classes, times):
         *answers(*[(n * times, b * times, c * times) for n, b, c in classes]), classes=len(classes)
     )
     assert {row.name for row in few.named(FAIL)} <= {row.name for row in many.named(FAIL)}
+
+
+def test_the_pooled_test_has_half_of_alpha():
+    # p of 7 newly wrong images and none newly right is .0078: below alpha, above its half.
+    for worse, verdict in ((7, PASS), (8, FAIL)):
+        pooled = judge.recall(*answers(*[(100, 1, 0)] * worse), classes=worse, drop=0.05).pooled
+        assert (pooled.b, pooled.c, pooled.verdict) == (worse, 0, verdict)
+
+
+def test_no_answer_of_the_reference_is_given_to_no_wrong_class():
+    truth = np.repeat([0, 1], 500)
+    reference = np.where(np.arange(1000) < 100, -1, truth)
+    result = judge.precision(truth, reference, np.where(reference < 0, 1, truth), classes=2)
+    assert (result.pooled.b, result.pooled.c, result.pooled.verdict) == (100, 0, FAIL)
+    mended = judge.precision(truth, np.where(reference < 0, 1, truth), reference, classes=2)
+    assert (mended.pooled.b, mended.pooled.c, mended.pooled.verdict) == (0, 100, PASS)
+
+
+def test_a_bound_of_exactly_the_margin_proves_nothing():
+    # Where there are no other classes, the interval of precision is a point: 0, which is not below 0.
+    truth = np.zeros(100, int)
+    for drop, verdict in ((0.01, PASS), (0.0, FAIL)):
+        assert judge.precision(truth, truth, truth, classes=1, test="proven", drop=drop).verdict is verdict
+
+
+@BOTH
+def test_classes_that_see_and_fell_by_noise_are_named_and_let_the_item_pass(function):
+    result = function(*answers((1000, 15, 5), (1000, 15, 5)), classes=2, pooled_drop=0.02)
+    assert {(row.verdict, row.blind) for row in result.classes} == {(INCONCLUSIVE, False)}
+    assert (result.verdict, result.pooled.verdict) == (PASS, PASS)
+
+
+def test_a_class_without_images_is_below_no_floor():
+    truth = np.zeros(500, int)
+    empty = judge.recall(truth, truth, truth, classes=["a", "b"], floor=0.9, key_classes=["b"]).classes[1]
+    assert (empty.below_floor, empty.verdict) == (False, INCONCLUSIVE)

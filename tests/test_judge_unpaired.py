@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from scipy import stats
 from trtcheck.case import DropTest, Verdict
 from trtcheck.judge import unpaired
 from trtcheck.judge.family import Rules
+from trtcheck.judge.paired import images_needed
 from trtcheck.metrics.confusion import Confusion
 
 PASS, FAIL, INCONCLUSIVE, SKIPPED = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.SKIPPED
@@ -36,6 +39,17 @@ def test_fisher_is_scipys(case):
     table = [[after, n - after], [before, n - before]]
     found = unpaired.fisher_p(np.array(before), np.array(after), np.array(n))
     assert float(found) == pytest.approx(stats.fisher_exact(table, "greater").pvalue, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "before", "after"),
+    [(10_000, 900, 1100), (10_000, 5000, 4900), (1_000_000, 3, 40), (100_000, 99_990, 100_000),
+     (50_000, 0, 2000), (300, 200, 299)],
+)  # fmt: skip
+def test_fisher_of_many_images_is_scipys_hypergeometric_tail(n, before, after):
+    expected = stats.hypergeom.logsf(after - 1, 2 * n, before + after, n)
+    found = float(unpaired.fisher_p(np.array(before), np.array(after), np.array(n)))
+    assert found == pytest.approx(np.exp(expected), rel=1e-6)
 
 
 def test_fisher_without_images_shows_nothing():
@@ -116,7 +130,7 @@ def test_the_detectable_drop_is_that_of_a_simulation(n, bad, alpha, margin):
         p = unpaired.fisher_p(np.full(rounds, bad), after, np.full(rounds, n))
         return float(np.mean((p <= alpha) & (after - bad >= margin * n - 1e-9)))
 
-    drop = unpaired.detectable_drop(n, bad, alpha, margin)
+    drop = unpaired.detectable_drop(n, bad, alpha, images_needed(margin, n))
     noise = 4 * np.sqrt(0.8 * 0.2 / rounds)
     assert found(drop) > 0.8 - noise
     assert found(drop - 0.001) < 0.8 + noise
@@ -166,3 +180,49 @@ def test_proof_takes_the_answers_of_single_images():
         assert (result.verdict, result.test) == (PASS, DropTest.PAIRED)
         assert {row.interval for row in result.classes} == {None}
     assert judged_accuracy(before, before, DropTest.PROVEN).test is DropTest.PAIRED
+
+
+def test_what_counts_could_have_missed_is_not_what_pairs_would_have_seen():
+    before = confused(1000, 100, 100, 100)
+    for function in (unpaired.recall, unpaired.precision):
+        result = judged(function, before, before)
+        found = result.pooled.detectable
+        assert found == unpaired.detectable_drop(3000, 300, 0.005, 6) > 0.02  # pairs: 1.6 points
+    # A drop of precision that does not reach its margin is never found.
+    rows = judged(unpaired.precision, before, before, drop=0.3).classes
+    assert all(row.detectable > 0.3 for row in rows)
+
+
+def test_counts_propose_no_number_of_images_that_only_pairs_would_do_with():
+    small = judged_accuracy(confused(5, 0, 0), confused(5, 0, 0))
+    assert (small.verdict, small.enough) == (INCONCLUSIVE, None)
+
+
+def test_counts_that_cannot_be_are_no_evidence():
+    before = counts(confused(10, 0, 0, 0)) | {"fp": [20, 20, 20]}  # each is possible, all together are not
+    result = unpaired.precision(before, confused(10, 1, 1, 1), rules(3))
+    assert (result.pooled.p, result.pooled.verdict) == (1.0, PASS)
+
+
+def test_a_thousand_different_classes_take_no_time_without_pairs_either():
+    rng = np.random.default_rng(7)
+    matrices = []
+    for share in (0.1, 0.12):
+        support = np.arange(1000) * 10 + 5
+        wrong = rng.binomial(support, share)
+        matrix = np.zeros((1000, 1001), int)
+        matrix[np.arange(1000), np.arange(1000)] = support - wrong
+        matrix[np.arange(1000), (np.arange(1000) + 1) % 1000] = wrong
+        matrices.append(Confusion(matrix))
+    start = time.perf_counter()
+    for function in (unpaired.recall, unpaired.precision):
+        judged(function, *matrices)
+    assert time.perf_counter() - start < 5
+
+
+def test_classes_in_which_counts_can_show_nothing_cost_nothing():
+    # One bad image among 999 classes each: Fisher's test gives .5 at best, so that they are not counted.
+    quiet = [1] * 999
+    result = judged(unpaired.recall, confused(50, 0, *quiet), confused(50, 9, *quiet))
+    assert result.classes[0].p_adjusted == pytest.approx(2 * result.classes[0].p)
+    assert result.classes[0].verdict is FAIL

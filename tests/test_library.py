@@ -225,12 +225,23 @@ def test_a_case_that_cannot_be_is_refused_with_what_was_expected(key, value, exp
 
 
 @pytest.mark.parametrize(
+    "gates", [{"key_classes": ("brihgt",)}, {"classes": {"brihgt": trtcheck.ClassGates(recall_floor=0.9)}}]
+)
+def test_limits_of_a_class_that_is_not_there_are_refused(case, tmp_path, gates):
+    evaluation = trtcheck.evaluate(case, "fp32", cache=tmp_path / "cache", threads=1)
+    with pytest.raises(CaseError, match=r"a class that is not there: brihgt(.|\n)*did you mean bright"):
+        trtcheck.judge_evaluation(evaluation, "recall", trtcheck.Gates(**gates))
+
+
+@pytest.mark.parametrize(
     ("kind", "key", "value"),
     [
         ("LoweringSpec", "maker", "ModelOpt"),
+        ("LoweringSpec", "maker", np.array(["trtcheck", "modelopt"])),
         ("LoweringSpec", "exclude", "conv1"),
         ("Gates", "alpha", 5),
         ("Gates", "alpha", 0),
+        ("Gates", "alpha", 1e-300),
         ("Gates", "alpha", None),
         ("Gates", "recall_drop", 1.5),
         ("Gates", "recall_drop", "1%"),
@@ -240,10 +251,17 @@ def test_a_case_that_cannot_be_is_refused_with_what_was_expected(key, value, exp
         ("Gates", "classes", {"a": 0.1}),
         ("Gates", "test", "naive"),
         ("Gates", "key_classes", "crack"),
+        ("Gates", "key_classes", np.array("crack")),
+        ("Gates", "key_classes", {"crack": 1}),
+        ("Gates", "classes", None),
+        ("Gates", "must_see", None),
+        ("Gates", "pooled_drop", 2**5000),
         ("Gates", "on_inconclusive", True),
         ("ClassGates", "precision_drop", -0.1),
         ("InputSpec", "scale", "1/255"),
+        ("InputSpec", "scale", None),
         ("InputSpec", "mean", "0.5"),
+        ("InputSpec", "mean", np.array(0.5)),
         ("InputSpec", "std", [0.5, "x"]),
         ("InputSpec", "resize", 2.5),
         ("InputSpec", "crop", (1, 2, 3)),

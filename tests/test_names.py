@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtcheck.names import fraction, listed, p_value, points, slug
+from trtcheck.names import confidence, fraction, listed, p_value, points, slug
 
 
 @pytest.mark.parametrize("name", ["resnet50", "fp16", "a.b_c-d", "X" * 60])
@@ -93,3 +93,9 @@ def test_listed_counts_what_it_leaves_out():
     assert listed("ab") == "'a', 'b'"
     assert listed("abcdefgh") == "'a', 'b', 'c', 'd', 'e' and 3 more"
     assert listed((name for name in "abc"), 2) == "'a', 'b' and 1 more"
+
+
+def test_a_confidence_is_never_rounded_to_certainty():
+    assert [confidence(share) for share in (0.99, 0.999, 0.95, 1 - 1e-9)] == [
+        "99 %", "99.9 %", "95 %", "99.9999999 %",
+    ]  # fmt: skip

@@ -192,3 +192,8 @@ def test_an_int8_baseline_says_that_the_calibration_changed(suite):
     result = suite.run("--trt-engine=int8")
     result.assert_outcomes(passed=7)
     result.stdout.fnmatch_lines(["tiny*: the calibration data changed since the baseline was approved *"])
+
+
+def test_a_part_of_the_checks_is_not_proposed_for_approval(suite):
+    for part in (("-k", "recall"), ("trtcheck.toml::tiny[fp16]::recall",)):
+        assert "; approve:" not in suite.run("--trt-engine=fp16", *part).stdout.str()

@@ -199,16 +199,6 @@ def test_warnings_stand_on_both_pages_by_word_and_mark(tmp_path):
     assert pages["fashion--int8.html"].text.count("class 'Bag' is missing") == 1
 
 
-def test_warnings_that_fail_their_check_are_told_once():
-    def failed(items):
-        items["recall"].update(verdict="fail", message="3 images twice; more", warnings=["3 images twice"])
-
-    found = document(fashion(failed))
-    assert view.index(found).warnings == ()
-    [recall] = [f for f in view.engines(found)[0].findings if f.checks == ("recall",)]
-    assert recall.warnings == ()
-
-
 def test_inconclusive_classes_of_a_passing_item_are_counted_on_the_index():
     def unsure(items):
         for row in items["recall"]["classes"][:2]:
@@ -228,9 +218,9 @@ def test_what_is_inconclusive_and_fails_says_so():
 
     engine, items = fashion(strict)
     found = document(({**engine, "verdict": "inconclusive"}, items))
-    assert view.headline(found) == "FP16 of fashion is inconclusive and fails (strict): too few images"
+    assert view.headline(found) == "FP16 of fashion is inconclusive and fails here: too few images"
     for name in ("index.html", "fashion--fp16.html"):
-        assert "inconclusive and fails (strict)" in Page(html.render(found)[name]).text
+        assert "inconclusive and fails here" in Page(html.render(found)[name]).text
     items[3]["fails"] = False
     assert "strict" not in Page(html.render(found)["index.html"]).text
 

@@ -279,6 +279,18 @@ WRONG = {
         "different class names",
         "0 names",
     ),
+    "class without a name": (
+        "classes = ['a', '']",
+        "models.tiny.classes has a wrong value",
+        "without control characters",
+        "''",
+    ),
+    "class that would colour the terminal": (
+        'classes = ["a", "\\u001b[31mred"]',
+        "models.tiny.classes has a wrong value",
+        "without control characters",
+        r"'\x1b[31mred'",
+    ),
     "class twice": (
         "classes = ['a', 'a']",
         "models.tiny.classes has a wrong value",
@@ -318,8 +330,20 @@ WRONG = {
     "alpha of zero": (
         "[models.tiny.gates]\nalpha = 0",
         "models.tiny.gates.alpha",
-        "above 0 and below 1",
+        "from 1e-9 to 0.5",
         "0 (int)",
+    ),
+    "alpha too small to compute with": (
+        "[models.tiny.gates]\nalpha = 1e-300",
+        "models.tiny.gates.alpha",
+        "from 1e-9 to 0.5",
+        "1e-300",
+    ),
+    "alpha that promises nothing": (
+        "[models.tiny.gates]\nalpha = 0.99",
+        "models.tiny.gates.alpha",
+        "from 1e-9 to 0.5",
+        "0.99",
     ),
     "negative error": ("[models.tiny.gates]\nmax_abs = -1", "models.tiny.gates.max_abs", "0 or more", "-1"),
     "infinite error": ("[models.tiny.gates]\nkl = inf", "models.tiny.gates.kl", "0 or more", "inf"),
@@ -738,6 +762,19 @@ def test_a_number_of_400_digits_is_refused(folder, key):
 def test_numbers_and_nesting_beyond_what_python_reads_are_refused(folder):
     assert "is no valid TOML" in refusal(folder, f"a = 1{'0' * 5000}")
     assert "is nested too deeply" in refusal(folder, "a = " + "[" * 5000 + "]" * 5000)
+
+
+def test_numbers_that_python_does_not_print_are_refused(folder):
+    told = refusal(folder, HEAD + f"[models.tiny.gates]\nrecall_drop = 0x{'f' * 5000}")
+    assert "models.tiny.gates.recall_drop has a wrong value" in told
+    assert "found:    a whole number of too many digits (int)" in told
+
+
+def test_long_values_are_shown_by_their_beginning(folder):
+    told = refusal(folder, HEAD + f"[models.tiny.gates]\nkey_classes = '{'x' * 5000}'")
+    assert len(told) < 500
+    assert f"found:    '{'x' * 50}" in told
+    assert told.endswith("… (str)")
 
 
 def test_changed_gates_become_builtins():

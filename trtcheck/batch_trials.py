@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtcheck.batch_invariance import BatchInvariance, tolerance_of
-from trtcheck.data.batches import batches
+from trtcheck.data.preprocess import preprocess
 from trtcheck.errors import TrtcheckError
 from trtcheck.evaluation import as_scores
 from trtcheck.metrics.between_batches import AnswerDifference, OutputDifference, Scores, Watched, watch
@@ -151,12 +151,12 @@ def chosen(images: int, smallest: int) -> tuple[int, ...]:
 
 def _feeds(case: Case, resolved: Resolved, signature: Signature, indices: Sequence[int]) -> Feeds:
     """What the images *indices* are fed as, by input name."""
-    rows = []
-    for index in indices:
-        made = batches(resolved.images, signature, case.input, 1, start=index, stop=index + 1, prefetch=0)
-        rows.append(next(made).feeds)
-    # Where the batch size is fixed, the others are padding.
-    return {name: np.concatenate([row[name][:1] for row in rows]) for name in rows[0]}
+    images = resolved.images
+    rows = [
+        preprocess(images.read(index, index + 1), signature, case.input, where=images.name, start=index)
+        for index in indices
+    ]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def compare(

@@ -115,6 +115,7 @@ class InputSpec:
     color: str = "RGB"
 
     def __post_init__(self) -> None:
+        given.require(self)
         given.settle(self, ("scale",), "a number", given.real)
         given.settle(self, ("mean", "std"), "a number, or one a channel", given.reals)
         given.settle(self, ("resize", "crop"), "pixels: one number, or (height, width)", given.pixels)
@@ -149,8 +150,13 @@ class LoweringSpec:
     maker: str = "trtcheck"
 
     def __post_init__(self) -> None:
-        given.settle(self, ("exclude",), "a list of strings", given.texts)
-        given.settle(self, ("maker",), " or ".join(MAKERS), lambda value: value if value in MAKERS else None)
+        given.require(self)
+        given.settle(self, ("exclude",), *given.TEXTS)
+        given.settle(self, ("maker",), " or ".join(MAKERS), _maker)
+
+
+def _maker(value: object) -> str | None:
+    return value if isinstance(value, str) and value in MAKERS else None
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,7 @@ class BuildSpec:
     cuda_graph: bool = False
 
     def __post_init__(self) -> None:
+        given.require(self)
         given.settle(self, ("batch",), "three whole numbers, min <= opt <= max", given.batches)
         given.settle(self, ("shapes",), "a mapping of input name to ShapeRange", _shape_ranges)
         given.settle(self, ("workspace_mb",), "a number above 0", given.positive)
@@ -234,8 +241,38 @@ class ClassGates:
     precision_floor: float | None = None
 
     def __post_init__(self) -> None:
-        names = ("recall_drop", "precision_drop", "recall_floor", "precision_floor")
-        given.settle(self, names, given.SHARE, given.share)
+        given.settle(self, (limit.name for limit in fields(self)), *given.SHARE)
+
+
+LIMITS: Mapping[str, given.Reader] = {
+    "recall_drop": given.SHARE,
+    "precision_drop": given.SHARE,
+    "accuracy_drop": given.SHARE,
+    "top_k_accuracy_drop": given.SHARE,
+    "alpha": given.RATE,
+    "test": given.one_of(DropTest),
+    "key_classes": given.TEXTS,
+    "pooled_drop": given.SHARE,
+    "must_see": given.SHARE,
+    "recall_floor": given.SHARE,
+    "precision_floor": given.SHARE,
+    "accuracy_floor": given.SHARE,
+    "accuracy_target": given.SHARE,
+    "churn": given.SHARE,
+    "max_abs": given.AT_LEAST_ZERO,
+    "max_rel": given.AT_LEAST_ZERO,
+    "relative_l2": given.AT_LEAST_ZERO,
+    "cosine": given.SHARE,
+    "kl": given.AT_LEAST_ZERO,
+    "top1_agreement": given.SHARE,
+    "engine_mb": given.AT_LEAST_ZERO,
+    "memory_mb": given.AT_LEAST_ZERO,
+    "batch_tolerance": given.AT_LEAST_ZERO,
+    "saturation": given.SHARE,
+    "on_calibration": given.one_of(OnFinding),
+    "on_inconclusive": given.one_of(OnFinding),
+}
+"""How every field of `Gates` but ``classes`` is read, in Python and in a suite file."""
 
 
 @dataclass(frozen=True)
@@ -304,25 +341,9 @@ class Gates:
     on_inconclusive: OnFinding = OnFinding.TELL
 
     def __post_init__(self) -> None:
-        required = ("recall_drop", "precision_drop", "accuracy_drop", "must_see", "saturation")
-        for name in (*required, "alpha", "test", "key_classes", "on_calibration", "on_inconclusive"):
-            if getattr(self, name) is None:
-                raise given.wrong(f"Gates.{name}", "a value, or nothing for the default", None)
-        floors = ("recall_floor", "precision_floor", "accuracy_floor", "accuracy_target", "pooled_drop")
-        shares = (*required, *floors, "top_k_accuracy_drop", "cosine", "top1_agreement", "churn")
-        given.settle(self, shares, given.SHARE, given.share)
-        given.settle(self, ("alpha",), given.RATE, given.rate)
-        given.settle(self, ("test",), " or ".join(DropTest), lambda value: given.member(DropTest, value))
-        given.settle(self, ("key_classes",), "a list of strings", given.texts)
-        finding = ("on_calibration", "on_inconclusive")
-        given.settle(self, finding, " or ".join(OnFinding), lambda value: given.member(OnFinding, value))
-        sizes = ("engine_mb", "memory_mb", "batch_tolerance")
-        given.settle(
-            self,
-            ("max_abs", "max_rel", "relative_l2", "kl", *sizes),
-            given.AT_LEAST_ZERO,
-            given.at_least_zero,
-        )
+        given.require(self)
+        for name, reader in LIMITS.items():
+            given.settle(self, (name,), *reader)
         given.settle(self, ("classes",), "a mapping of class name to ClassGates", _class_gates)
 
     def of_classes(self, names: Sequence[str]) -> tuple[ClassGates, ...]:
@@ -407,8 +428,9 @@ class Case:
     build: BuildSpec = BuildSpec()
 
     def __post_init__(self) -> None:
+        given.require(self)
         given.settle(self, ("onnx",), "a path", given.a_path)
-        given.settle(self, ("classes", "engines"), "a list of strings", given.texts)
+        given.settle(self, ("classes", "engines"), *given.TEXTS)
         given.settle(self, ("batch", "top_k"), "a whole number, 1 or more", given.count)
         known = ", ".join(ALL_CHECKS)
         given.settle(self, ("checks",), f"some of: {known}", lambda value: given.members(Check, value))
@@ -418,20 +440,6 @@ class Case:
         kinds = ", ".join(Precision)
         given.settle(self, ("lowering",), f"LoweringSpec by precision ({kinds})", _lowering)
         given.settle(self, ("lowered",), f"paths by precision ({kinds})", _lowered)
-        for name in (
-            "onnx",
-            "batch",
-            "top_k",
-            "checks",
-            "engines",
-            "input",
-            "gates",
-            "lowering",
-            "lowered",
-            "build",
-        ):
-            if getattr(self, name) is None:
-                raise given.wrong(f"Case.{name}", "a value, or nothing for the default", None)
 
     @property
     def needs_labels(self) -> bool:

@@ -172,12 +172,20 @@ def classes_record(result: ClassesVerdict) -> dict[str, Any]:
 
 def class_row(row: ClassVerdict) -> dict[str, Any]:
     """One class's verdict, JSON-ready."""
-    return {**asdict(row), "drop": row.drop, "verdict": row.verdict.value}
+    return {**_told(row), "drop": row.drop, "verdict": row.verdict.value}
 
 
 def accuracy_row(result: AccuracyVerdict) -> dict[str, Any]:
     """The verdict on accuracy, JSON-ready."""
-    return {**asdict(result), "verdict": result.verdict.value, "test": result.test.value}
+    return {**_told(result), "verdict": result.verdict.value, "test": result.test.value}
+
+
+def _told(row: ClassVerdict | AccuracyVerdict) -> dict[str, Any]:
+    """The figures of a record; which limits they miss follows from them."""
+    return {name: value for name, value in asdict(row).items() if name not in _COMPARED}
+
+
+_COMPARED = ("fell", "below_floor", "below_target")
 
 
 CHECKS: Mapping[Check, Callable[[Evaluation, Gates, FindBaseline | None], Outcome]] = {

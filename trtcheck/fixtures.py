@@ -185,9 +185,11 @@ class TrtCheck:
         test: DropTest | str | None,
     ) -> Outcome:
         name = check.value
-        own = {entry: {f"{name}_drop": value} for entry, value in (classes or {}).items()}
         gates = {f"{name}_drop": drop, f"{name}_floor": floor, "key_classes": key_classes, "test": test}
-        return self._judge(check, {**gates, "classes": own or None})
+        own: Mapping[str, Any] | None = classes
+        if isinstance(classes, Mapping):
+            own = {entry: {f"{name}_drop": value} for entry, value in classes.items()}
+        return self._judge(check, {**gates, "classes": own})
 
     def confusion(self) -> tuple[Confusion, Confusion]:
         """Confusion of the reference and of the engine."""
@@ -197,13 +199,17 @@ class TrtCheck:
             raise self._failure(Check.RECALL, error) from None
 
     def _judge(self, check: Check, limits: Mapping[str, Any]) -> Outcome:
+        """Judges by the gates and by those of the *limits*, which bear on *check*, that are not None."""
         from trtcheck.dispatch import judge, strict_by
         from trtcheck.items import RegressionError, conclude
+        from trtcheck.suite import changed_gates
 
         given = {name: value for name, value in limits.items() if value is not None}
-        case = replace(self.case, gates=_changed(self.case.gates, given, f"trt_check.{check.value}()"))
+        known = _OF_OUTPUTS if check is Check.OUTPUTS else limits
         settings = self._runtime.settings
         try:
+            gates = changed_gates(self.case.gates, given, f"trt_check.{check.value}()", known)
+            case = replace(self.case, gates=gates)
             outcome = judge(self._runtime.workbench, settings, case, self._engine, check)
         except TrtcheckError as error:
             raise self._failure(check, error) from None
@@ -225,6 +231,10 @@ class TrtCheck:
         return pytest.fail.Exception(str(error), pytrace=False)
 
 
+_OF_OUTPUTS = ("max_abs", "max_rel", "relative_l2", "cosine", "kl", "top1_agreement", "churn")
+"""The gates of the check ``outputs``."""
+
+
 def _mark_keywords(node: pytest.Item) -> dict[str, Any]:
     """Keywords of all ``trtcheck`` marks of *node*; the closest mark counts."""
     found: dict[str, Any] = {}
@@ -238,13 +248,9 @@ def _mark_keywords(node: pytest.Item) -> dict[str, Any]:
 def marked_gates(gates: Gates, node: pytest.Item) -> Gates:
     """The *gates* changed by the ``trtcheck`` marks of *node*; a keyword that is no gate fails the test."""
     keywords = {name: value for name, value in _mark_keywords(node).items() if name != "model"}
-    return _changed(gates, keywords, "@pytest.mark.trtcheck")
-
-
-def _changed(gates: Gates, changes: Mapping[str, Any], where: str) -> Gates:
     from trtcheck.suite import changed_gates
 
     try:
-        return changed_gates(gates, changes, where)
+        return changed_gates(gates, keywords, "@pytest.mark.trtcheck")
     except TrtcheckError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from enum import StrEnum
+from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trtcheck.errors import CaseError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 E = TypeVar("E", bound=StrEnum)
+
+Reader = tuple[str, Callable[[Any], Any]]
+"""What is expected, in words, and what becomes of a value: None where it is wrong."""
 
 
 def real(value: object) -> float | None:
@@ -41,21 +49,42 @@ def at_least_zero(value: object) -> float | None:
 
 
 def rate(value: object) -> float | None:
-    """The number *value* if it is above 0 and below 1."""
+    """The number *value* if it is from 1e-9 to .5; one minus a much smaller one would be 1."""
     number = real(value)
-    return number if number is not None and 0 < number < 1 else None
+    return number if number is not None and 1e-9 <= number <= 0.5 else None
 
 
-SHARE = "a number from 0 to 1"
-AT_LEAST_ZERO = "a number, 0 or more"
-RATE = "a number above 0 and below 1"
+SHARE: Reader = ("a number from 0 to 1", share)
+AT_LEAST_ZERO: Reader = ("a number, 0 or more", at_least_zero)
+RATE: Reader = ("a number from 1e-9 to 0.5", rate)
+
+
+def shown(value: object) -> str:
+    """The *value* with its type, for messages; of a long one the beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no number of thousands of digits
+        text = "a whole number of too many digits"
+    return f"{text if len(text) <= _SHOWN else text[:_SHOWN] + '…'} ({type(value).__name__})"
+
+
+_SHOWN = 300
 
 
 def wrong(name: str, expected: str, found: object) -> CaseError:
     """The error that says that the value called *name* cannot be used."""
-    return CaseError(
-        f"{name} has a wrong value", expected=expected, found=f"{found!r} ({type(found).__name__})"
-    )
+    return CaseError(f"{name} has a wrong value", expected=expected, found=shown(found))
+
+
+def require(spec: DataclassInstance) -> None:
+    """Refuses None where it is not what a field of *spec* has by default.
+
+    Raises:
+        CaseError: A value is missing.
+    """
+    for own in fields(spec):
+        if getattr(spec, own.name) is None and own.default is not None:
+            raise wrong(f"{type(spec).__name__}.{own.name}", "a value, or nothing for the default", None)
 
 
 def settle(spec: object, names: Iterable[str], expected: str, read: Callable[[Any], object | None]) -> None:
@@ -97,8 +126,13 @@ def count(value: object) -> int | None:
 
 
 def items_of(value: object) -> tuple[Any, ...] | None:
-    """The entries of a list or array; a text is none."""
-    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else None
+    """The entries of a list or array; a text or a mapping is none."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+        return None
+    try:
+        return tuple(value)
+    except TypeError:  # an array without dimensions
+        return None
 
 
 def reals(value: object) -> tuple[float, ...] | None:
@@ -125,9 +159,17 @@ def texts(value: object) -> tuple[str, ...] | None:
     return tuple(map(str, entries))
 
 
+TEXTS: Reader = ("a list of strings", texts)
+
+
 def member(kind: type[E], value: object) -> E | None:
     """The member of *kind* that *value* names."""
     return next((known for known in kind if known == value), None) if isinstance(value, str) else None
+
+
+def one_of(kind: type[StrEnum]) -> Reader:
+    """What reads a member of *kind* by its name."""
+    return " or ".join(f'"{known}"' for known in kind), partial(member, kind)
 
 
 def members(kind: type[E], value: object) -> tuple[E, ...] | None:

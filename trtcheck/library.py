@@ -68,7 +68,8 @@ def judge_evaluation(evaluation: Evaluation, check: Check | str, gates: Gates | 
 
     Raises:
         ValueError: *check* is no check of an evaluation.
-        TrtcheckError: There are no class scores or no labels to judge.
+        TrtcheckError: There are no class scores or no labels to judge, or *gates* name a class that is not
+            there.
     """
     judged = Check(check)
     if judged not in checks.CHECKS:
@@ -76,6 +77,7 @@ def judge_evaluation(evaluation: Evaluation, check: Check | str, gates: Gates | 
             f"check {judged.value!r} judges no evaluation; one of {[c.value for c in checks.CHECKS]}"
         )
     limits = gates or Gates()
+    checks.require_known_classes(evaluation, limits)
     outcome = checks.CHECKS[judged](evaluation, limits, None)
     return replace(outcome, strict=limits.on_inconclusive is OnFinding.FAIL)
 

@@ -16,15 +16,19 @@ _EXPLAINED = 3
 
 def accuracy(what: str, result: AccuracyVerdict) -> str:
     """Accuracy before and after, the evidence, and what could have been missed; *what* names the figure."""
-    change = f"{what} {fraction(result.before)} -> {fraction(result.after)} of {result.images} images"
+    change = (
+        f"{what} {fraction(result.before)} -> {fraction(result.after)} of {_counted(result.images, 'image')}"
+    )
     flips = f"{result.b} newly wrong, {result.c} newly right, {p_value(result.p)}"
     evidence = f"{flips}, limit {points(result.margin)}"
     match result.verdict:
         case Verdict.FAIL:
             return f"{change}: {'; '.join(_accuracy_reasons(result, evidence))}"
-        case Verdict.INCONCLUSIVE if result.drop > 0 and result.drop >= result.margin:
+        case Verdict.INCONCLUSIVE if result.fell:
             told = f"{change}: fell by {points(result.drop)}, which can be noise ({evidence})"
-            return "; ".join(filter(None, [told, _cannot_see(result.detectable, result.enough)]))
+            return "; ".join(filter(None, [told, _missing(result)]))
+        case Verdict.INCONCLUSIVE if not result.before:
+            return f"{change}: nothing to lose, never right before ({evidence})"
         case Verdict.INCONCLUSIVE:
             told = f"{change}: too few images to tell ({evidence})"
             return "; ".join(filter(None, [told, _cannot_see(result.detectable, result.enough)]))
@@ -34,12 +38,14 @@ def accuracy(what: str, result: AccuracyVerdict) -> str:
 
 def _accuracy_reasons(result: AccuracyVerdict, evidence: str) -> list[str]:
     reasons = []
-    if result.floor is not None and result.after < result.floor:
-        reasons.append(f"below the floor of {_share(result.floor)}")
-    if result.target is not None and result.after < result.target * result.before:
+    if result.below_floor:
+        more = _told_apart(result.after, result.floor)
+        reasons.append(f"below the floor of {_share(result.floor)}{more}")
+    if result.target is not None and result.below_target:
         least = result.target * result.before
-        reasons.append(f"below {percent(result.target)} of the reference's, which is {fraction(least)}")
-    if reasons and not (result.drop > 0 and result.drop >= result.margin):
+        more = _told_apart(result.after, least)
+        reasons.append(f"below {percent(result.target)} of the reference's, which is {fraction(least)}{more}")
+    if reasons and not result.fell:
         return reasons
     reasons.append(_fall(result, evidence))
     return reasons
@@ -50,16 +56,36 @@ def _fall(result: AccuracyVerdict | ClassVerdict, evidence: str, test: DropTest 
     rule = result.test if isinstance(result, AccuracyVerdict) else test
     if rule is DropTest.PROVEN:
         bound = None if result.interval is None else result.interval[1]
-        return (
-            f"not proven: the drop is {points(result.drop)} and may be {points(bound)} ({evidence})"
-        )
+        return f"not proven: the drop is {points(result.drop)} and may be {points(bound)} ({evidence})"
     return f"fell by {points(result.drop)} ({evidence})"
 
 
 def _accuracy_missed(result: AccuracyVerdict) -> str:
     if result.test is DropTest.PROVEN and result.interval is not None:
         return f"proven: the drop is at most {points(result.interval[1])}"
-    return f"a drop under {points(result.detectable)} could have been missed"
+    return f"{_under(result.detectable)} could have been missed"
+
+
+def _under(detectable: float | None) -> str:
+    return "any drop" if detectable is None else f"a drop under {points(detectable)}"
+
+
+def _told_apart(value: float | None, least: float | None) -> str:
+    """What *value* falls short by, where three digits do not tell it from *least*."""
+    if value is None or least is None or fraction(value) != fraction(least):
+        return ""
+    return f" by {100 * (least - value):.2g} points"
+
+
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    return f"1 {one}" if number == 1 else f"{number or 'no'} {many or one + 's'}"
+
+
+def _missing(row: AccuracyVerdict | ClassVerdict) -> str:
+    """Why a fall cannot be told from noise: what so few images can show, or so many flips hide."""
+    if row.detectable is None or row.drop is None or row.drop < row.detectable:
+        return _cannot_see(row.detectable, row.enough)
+    return _enough(row.enough)
 
 
 def _cannot_see(detectable: float | None, enough: Enough | None) -> str:
@@ -95,7 +121,8 @@ def _class_message(check: Check, row: ClassVerdict, test: DropTest) -> str:
     what = f"{check.value} of {key}'{row.name}'"
     flips = f"support {row.support}: {row.b} {kind[0]}, {row.c} {kind[1]}"
     if row.below_floor:
-        change = f"{what} is {fraction(row.after)}, below the floor of {_share(row.floor)}"
+        more = _told_apart(row.after, row.floor)
+        change = f"{what} is {fraction(row.after)}, below the floor of {_share(row.floor)}{more}"
         return f"{change} (before: {fraction(row.before)}, {flips})"
     if test is DropTest.PROVEN:
         evidence = f"{flips}, limit {points(row.margin)}"
@@ -114,7 +141,8 @@ def _pooled_message(check: Check, pooled: PooledVerdict) -> str:
         else ("newly given to a wrong class", "no more")
     )
     return (
-        f"{check.value} of all classes together fell by {points(pooled.drop)} ({pooled.images} images: "
+        f"{check.value} of all classes together fell by {points(pooled.drop)} "
+        f"({_counted(pooled.images, 'image')}: "
         f"{pooled.b} {kind[0]}, {pooled.c} {kind[1]}, {p_value(pooled.p)}, limit {points(pooled.margin)})"
     )
 
@@ -132,7 +160,8 @@ def _held(check: Check, result: ClassesVerdict) -> list[str]:
     worst = passed[0]
     fell = worst.drop is not None and worst.drop > 0
     largest = f"largest drop {points(worst.drop)} ('{worst.name}')" if fell else "no class fell"
-    return [f"{check.value} holds in {len(passed)} classes: {largest}", *_missed(passed, result)]
+    held = f"{check.value} holds in {_counted(len(passed), 'class', 'classes')}: {largest}"
+    return [held, *_missed(passed, result)]
 
 
 def _missed(rows: Sequence[ClassVerdict], result: ClassesVerdict) -> list[str]:
@@ -141,14 +170,21 @@ def _missed(rows: Sequence[ClassVerdict], result: ClassesVerdict) -> list[str]:
         widest = max(rows, key=lambda row: row.interval[1] if row.interval else 0.0)
         bound = points(widest.interval[1] if widest.interval else None)
         return [f"proven: no class's drop is larger than {bound} ('{widest.name}')"]
-    blindest = max(rows, key=lambda row: row.detectable or 1.0)
+    # What is blind and passes is proven not to have dropped: its power says nothing.
+    rows = [row for row in rows if not row.blind] or rows
+    blindest = max(rows, key=lambda row: 2.0 if row.detectable is None else row.detectable)
     same = len({row.detectable for row in rows}) == 1
     where = "any class" if same else f"'{blindest.name}'"
-    told = [f"a drop under {points(blindest.detectable)} could have been missed in {where}"]
+    pooled = result.pooled.detectable if result.pooled.verdict is Verdict.PASS else None
+    overall = "" if pooled is None else f"{points(pooled)} in all together"
+    if blindest.blind and result.test is DropTest.PAIRED:
+        bound = points(max((row.interval[1] for row in rows if row.interval), default=None))
+        missed = f"a drop under {overall} could have been missed" if overall else ""
+        return list(filter(None, [f"the drop is at most {bound} in {where}", missed]))
+    told = [f"{_under(blindest.detectable)} could have been missed in {where}"]
     keys = [row for row in rows if row.key and row is not blindest and not same]
     told += [f"under {points(row.detectable)} in key class '{row.name}'" for row in keys[:_EXPLAINED]]
-    if result.pooled.verdict is Verdict.PASS and result.pooled.detectable is not None:
-        told.append(f"under {points(result.pooled.detectable)} in all together")
+    told += [f"under {overall}"] if overall else []
     return [", ".join(told)]
 
 
@@ -176,10 +212,9 @@ def _unsure(result: ClassesVerdict) -> list[str]:
 def _want_of_images(row: ClassVerdict) -> str:
     """Why one class cannot be told, and about how many images would do."""
     what = f"{'key class ' if row.key else ''}'{row.name}'"
-    number = "1 image" if row.support == 1 else f"{row.support or 'no'} images"
-    fell = row.drop is not None and row.drop > 0 and row.drop >= row.margin
-    if fell:
+    number = _counted(row.support, "image")
+    if row.fell:
         told = f"{what} fell by {points(row.drop)} of {number}, which can be noise"
-        return "; ".join([told, _cannot_see(row.detectable, row.enough)])
+        return "; ".join(filter(None, [told, _missing(row)]))
     of = f"{number} of {'key ' if row.key else ''}class '{row.name}'"
     return f"{of}: {_cannot_see(row.detectable, row.enough)}"

@@ -51,6 +51,11 @@ def percent(share: float, *, up: bool = False) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %".removeprefix("0")
 
 
+def confidence(share: float) -> str:
+    """A confidence with all its digits: ``99 %``, ``99.9 %``; rounded, it could promise certainty."""
+    return f"{round(share * 100, 9):.12g} %"
+
+
 def p_value(p: float) -> str:
     """A p-value, with a floor below which digits mean nothing: ``p = .012``, ``p < 1e-9``."""
     if p < 1e-9:

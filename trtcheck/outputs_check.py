@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trtcheck.baselines.schema import finite
 from trtcheck.case import Check, DropTest, Gates, Outcome, Verdict
 from trtcheck.judge.rates import clopper_pearson
-from trtcheck.names import fraction, percent
+from trtcheck.names import confidence, fraction, percent
 from trtcheck.outcomes import FindBaseline, approved, outcome_of
 
 if TYPE_CHECKING:
@@ -123,13 +123,13 @@ def churn_row(evaluation: Evaluation, gates: Gates) -> dict[str, Any] | None:
     flips = evaluation.flips
     if evaluation.scores is None or not flips.images:
         return None
-    confidence = 1 - gates.alpha
-    low, high = clopper_pearson(flips.total, flips.images, confidence)
+    sure = 1 - gates.alpha
+    low, high = clopper_pearson(flips.total, flips.images, sure)
     return {
         "rate": flips.churn,
         "low": low,
         "high": high,
-        "confidence": confidence,
+        "confidence": sure,
         "limit": gates.churn,
         "alpha": gates.alpha,
         "test": gates.test.value,
@@ -141,7 +141,7 @@ def _judged_churn(churn: dict[str, Any] | None, gates: Gates) -> tuple[Verdict, 
     limit = gates.churn
     if churn is None or limit is None:
         return Verdict.PASS, ""
-    bound = f"at {percent(churn['confidence'])} confidence"
+    bound = f"at {confidence(churn['confidence'])} confidence"
     told = (
         f"{percent(churn['rate'])} of the answers changed (limit {percent(limit)}; {bound} between "
         f"{percent(churn['low'])} and {percent(churn['high'])} of such images would)"

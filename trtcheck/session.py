@@ -74,6 +74,7 @@ class Workbench:
         self._identities: dict[int, tuple[Any, Any]] = {}
         self._evaluations: dict[str, Evaluation] = {}
         self._last_recording: tuple[Path, tuple[Tensor, ...], Recording] | None = None
+        self._last_calibration: tuple[str, CalibrationFindings] | None = None
 
     def _open(self, name: str) -> Backend:
         """The backend called *name*, opened when first needed."""
@@ -329,25 +330,23 @@ class Workbench:
         Raises:
             TrtcheckError: The case cannot be opened, the engine not built, or its lowered model not run.
         """
-        from trtcheck.calibration.findings import CalibrationFindings
-
         built = self.built(case, engine)
         resolved = self.resolve(case)
+        saturation = self._saturation(case, engine, built, resolved)
+        key = self._claimed(case)
+        if self._last_calibration is None or self._last_calibration[0] != key:
+            self._last_calibration = (key, self._of_calibration_data(case, resolved))
         elsewhere = built.lowered.get("made_by") in (None, "elsewhere")
-        findings = CalibrationFindings(
-            made_elsewhere=elsewhere, saturation=self._saturation(case, engine, built, resolved)
-        )
-        return self._with_calibration_data(findings, case, resolved)
+        return replace(self._last_calibration[1], made_elsewhere=elsewhere, saturation=saturation)
 
-    def _with_calibration_data(
-        self, findings: CalibrationFindings, case: Case, resolved: Resolved
-    ) -> CalibrationFindings:
-        """*findings* with those of the calibration data, where the case has any."""
+    def _of_calibration_data(self, case: Case, resolved: Resolved) -> CalibrationFindings:
+        """What the calibration data show, whatever engine they made."""
         from trtcheck.calibration import examine
+        from trtcheck.calibration.findings import CalibrationFindings
         from trtcheck.data.sources import open_images
 
         if case.calibration is None:
-            return findings
+            return CalibrationFindings()
         images = open_images(case.calibration, spec=_calibration_input(case), role="calibration")
 
         def reference() -> AbstractContextManager[CachedReference | LiveReference]:
@@ -359,8 +358,8 @@ class Workbench:
         label = f"looking for evaluation images of {case.name} among them"
         with self._progress.task(label, len(resolved.images)) as advance:
             overlap = examine.overlap_of(case, resolved, side, images, advance)
-        return replace(
-            findings, overlap=overlap, coverage=coverage,
+        return CalibrationFindings(
+            overlap=overlap, coverage=coverage,
             exact_pairs=examine.pairs_of(overlap.exact, resolved.images, images),
             resized_pairs=examine.pairs_of(overlap.resized, resolved.images, images),
         )  # fmt: skip

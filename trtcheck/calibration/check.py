@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtcheck.calibration.findings import CalibrationFindings, named, warnings
 from trtcheck.case import Check, OnFinding, Outcome, Verdict
-from trtcheck.names import listed
+from trtcheck.names import listed, percent
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import BuiltEngine
@@ -40,7 +40,7 @@ def outcome(case: Case, engine: EngineSpec, built: BuiltEngine, findings: Calibr
         model=case.name, engine=engine.name, check=Check.CALIBRATION, verdict=verdict,
         message=nothing or ("; ".join(told) if fails else "; ".join(_described(findings))),
         numerics=built.numerics, measured=_measured(findings, case),
-        notes=() if nothing else tuple(_notes(findings)), warnings=told,
+        notes=() if nothing else tuple(_notes(findings)), warnings=() if fails else told,
     )  # fmt: skip
 
 
@@ -48,9 +48,9 @@ def _nothing(findings: CalibrationFindings) -> str | None:
     """Why there is nothing to judge, or None."""
     saturation = findings.saturation
     if saturation is not None and not saturation.rows and not saturation.unknown:
-        return "no activation of the lowered model is quantized, so nothing was calibrated"
+        return "no activation of the lowered model is quantized to a fixed range, so nothing was calibrated"
     if saturation is not None and not saturation.rows and findings.overlap is None:
-        return "no activation of the lowered model has a range that is fixed in the file"
+        return "no activation of the lowered model has an INT8 or UINT8 range that is fixed in the file"
     if saturation is None and findings.overlap is None:
         return "neither calibration data nor a lowered model to look into"
     return None
@@ -64,32 +64,35 @@ def _described(findings: CalibrationFindings) -> list[str]:
     if findings.coverage is not None:
         found.append(_coverage_described(findings.coverage))
     if findings.saturation is not None and findings.saturation.rows:
-        worst = findings.saturation.rows[0]
-        found.append(
-            f"largest share outside the calibrated range {_share(worst.share)} (tensor {named(worst)}, "
-            f"{len(findings.saturation.rows)} tensors on {findings.saturation.images} evaluation images)"
-        )
+        found.append(_saturation_described(findings.saturation))
     return found
 
 
 def _overlap_described(overlap: Overlap) -> str:
-    different = "all" if overlap.distinct == overlap.images else str(overlap.distinct)
+    images, distinct = overlap.images, overlap.distinct
+    number = (
+        "1 calibration image"
+        if images == 1
+        else (f"{images} calibration images, {'all' if distinct == images else distinct} different")
+    )
     copies = len({match.evaluation for match in (*overlap.exact, *overlap.resized)})
+    return f"{number}, {copies or 'none'} of the {overlap.evaluated} evaluation images among them"
+
+
+def _saturation_described(saturation: Saturation) -> str:
+    worst, count = saturation.rows[0], len(saturation.rows)
     return (
-        f"{overlap.images} calibration images, {different} different, "
-        f"{copies or 'none'} of the {overlap.evaluated} evaluation images among them"
+        f"largest share outside the calibrated range {percent(worst.share)}: {named(worst)}, of {count} "
+        f"quantized tensor{'' if count == 1 else 's'} on {saturation.images} evaluation images"
     )
 
 
 def _coverage_described(coverage: Coverage) -> str:
     seen = len(coverage.counts) - len(coverage.missing)
     classes = f"all {seen}" if not coverage.missing else f"{seen} of {len(coverage.counts)}"
-    source = "their labels" if coverage.by_labels else "the reference's answers"
-    return f"{classes} classes seen (by {source})"
-
-
-def _share(value: float) -> str:
-    return f"{value:.2g}".removeprefix("0") if 0 < value < 1 else f"{value:g}"
+    source = "by their labels" if coverage.by_labels else "as the reference answers"
+    rarest = min(coverage.counts, key=lambda name: coverage.counts[name] or float("inf"))
+    return f"{classes} classes seen ({source}; fewest: {coverage.counts[rarest]} of '{rarest}')"
 
 
 def _notes(findings: CalibrationFindings) -> list[str]:
@@ -126,7 +129,8 @@ def _notes(findings: CalibrationFindings) -> list[str]:
         notes.append("there is no lowered ONNX model to look into, so ranges were not looked at")
     elif saturation.unknown:
         notes.append(
-            f"{saturation.unknown} quantizers of activations were left out: the file fixes no range for them"
+            f"{saturation.unknown} quantizers of activations were left out: the file fixes no INT8 or UINT8 "
+            "range for them, or only inside If, Loop or Scan"
         )
     return notes
 

@@ -17,6 +17,7 @@ Calibration)."""
 FEWEST = 100
 """Below this many different images the ranges are a matter of luck."""
 _CHANCE = 0.05
+"""A class that a random sample misses more rarely is not excused."""
 
 
 @dataclass(frozen=True)

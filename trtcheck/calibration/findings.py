@@ -55,7 +55,7 @@ class CalibrationFindings:
         saturation: How evaluation fills the ranges; None where there is no lowered graph to look into.
     """
 
-    made_elsewhere: bool
+    made_elsewhere: bool = False
     overlap: Overlap | None = None
     exact_pairs: tuple[Pair, ...] = ()
     resized_pairs: tuple[Pair, ...] = ()
@@ -83,8 +83,8 @@ def _of_overlap(findings: CalibrationFindings) -> Iterable[str]:
         if not matches:
             continue
         are = "is a calibration image" if len(matches) == 1 else "are calibration images"
-        told = "; ".join(map(str, pairs[:_TOLD]))
-        more = f"; and {len(matches) - _TOLD} more" if len(matches) > _TOLD else ""
+        told = ", ".join(map(str, pairs[:_TOLD]))
+        more = f" and {len(matches) - _TOLD} more" if len(matches) > _TOLD else ""
         yield (
             f"{len(matches)} of {overlap.evaluated} evaluation images {are}, {how} ({told}{more}): the "
             "engine was tuned to what it is judged by. Take them out of the calibration data"
@@ -101,10 +101,10 @@ def _of_number(overlap: Overlap | None) -> Iterable[str]:
             "exact copies of them, which tell the quantizer nothing new"
         )
     if overlap.distinct < FEWEST:
-        different = "different " if copies else ""
+        what = f"{overlap.distinct} {'different ' if copies else ''}calibration image"
         yield (
-            f"{overlap.distinct} {different}calibration images are few: NVIDIA recommends "
-            f"about {RECOMMENDED} for ImageNet classifiers. Add images that the engine is not judged by"
+            f"{what}{' is too few' if overlap.distinct == 1 else 's are few'}: NVIDIA recommends about "
+            f"{RECOMMENDED} for ImageNet classifiers. Add images that the engine is not judged by"
         )
 
 

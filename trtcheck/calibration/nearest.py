@@ -14,10 +14,13 @@ KEPT = 8
 MOST_BY_CHANCE = 3.0
 """Pairs that stand out less are no candidates."""
 _ROWS = 512
-_CLOSE = 0.03
-_GAP = 0.4
-_ORDINARY = 0.1
-_FAR = np.float32(2)
+
+# Chosen on the data of docs/quantizers.md, to let copies pass: those that are none are weeded out afterwards.
+_CLOSE = 0.03  # a copy is at most so far
+_GAP = 0.4  # and at most this times as far as the nearest picture that is none
+_ORDINARY = 0.1  # which counts as no farther than this: among few pictures nothing else may be near
+
+_FAR = np.float32(2)  # beyond every distance, which is at most 1
 _FOURTH, _EIGHTH = 3, 7
 _STEPS = 1 / 4 + 1 / 5 + 1 / 6 + 1 / 7
 

@@ -23,6 +23,7 @@ MOST_COMPARED = 20_000
 _MOST_VERIFIED = 1000
 _VERIFIED_AT_ONCE = 16
 _UNEXPLAINED = 0.05
+"""Share of a picture that no copy leaves unexplained; measured, as `_Limits` are."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,12 @@ class CalibrationSide:
         self.images = 0
         self.first: dict[bytes, int] = {}
         """The first image of every digest."""
+        self.plain = 0
+        """How many pictures are of one colour."""
+        self.unsearched: str | None = None
+        """Why pictures cannot be compared; None where they can."""
         self._grids: list[np.ndarray] = []
-        self._unsearched: str | None = None
+        self._indices: list[int] = []
 
     def add(self, batch: Batch) -> None:
         """Takes in the images of *batch*; copies of an earlier one are counted and not kept."""
@@ -108,26 +113,22 @@ class CalibrationSide:
             if self.first.setdefault(key, batch.start + row) == batch.start + row:
                 new.append(row)
         self.images += batch.count
-        grid, reason = _grid(batch)
-        if grid is None:
-            self._unsearched = reason
-        elif self._grids and grid.shape[1:] != self._grids[0].shape[1:]:
-            self._unsearched = OTHER_GRID
-        else:
-            self._grids.append(grid[new])
+        grid = _grid(batch, self._grids[0].shape[1:] if self._grids else None)
+        if isinstance(grid, str):
+            self.unsearched = grid
+            return
+        has_detail = pictures.has_detail(grid)
+        detailed = [row for row in new if has_detail[row]]
+        self.plain += len(new) - len(detailed)
+        self._grids.append(grid[detailed])
+        self._indices += [batch.start + row for row in detailed]
 
-    def searched(self) -> tuple[np.ndarray, np.ndarray, int] | str:
-        """The grids (M, h, w) to compare with and their images' indices (M,), and how many others are plain.
-
-        A reason in their place where pictures cannot be compared.
-        """
-        if self._unsearched is not None or not self._grids:
-            return self._unsearched or NO_PICTURES
-        grids = np.concatenate(self._grids)
-        indices = np.fromiter(self.first.values(), np.int64, len(self.first))
-        detailed = np.flatnonzero(pictures.vectors(grids)[1])
-        kept = detailed[evenly(len(detailed), MOST_COMPARED)]
-        return grids[kept], indices[kept], len(grids) - len(detailed)
+    def searched(self) -> tuple[np.ndarray, np.ndarray]:
+        """The grids (M, h, w) to compare with and their images' indices (M,); none if `unsearched`."""
+        if self.unsearched is not None:
+            return np.zeros((0, 0, 0), np.float32), np.zeros(0, np.int64)
+        kept = evenly(len(self._indices), MOST_COMPARED)
+        return np.concatenate(self._grids)[kept], np.array(self._indices, np.int64)[kept]
 
 
 def evenly(count: int, most: int) -> np.ndarray:
@@ -167,13 +168,9 @@ def compare(
         evaluation: The same for an evaluation image.
         advance: Called with the number of images after every batch.
     """
-    searched = side.searched()
-    unsearched = searched if isinstance(searched, str) else None
-    grids, indices, plain = (
-        (np.zeros((0, 0, 0)), np.zeros(0, int), 0) if isinstance(searched, str) else searched
-    )
+    grids, indices = side.searched()
+    unsearched = side.unsearched
     search = Nearest(pictures.tangents(grids)) if len(grids) else None
-    shape = grids.shape[1:]
     exact, evaluated = [], 0
     rows: list[int] = []
     for batch in batches:
@@ -181,13 +178,13 @@ def compare(
         found = [side.first.get(key) for key in keys]
         exact += [Match(own, batch.start + k) for k, own in enumerate(found) if own is not None]
         if search is not None:
-            grid, reason = _grid(batch)
-            if grid is None or grid.shape[1:] != shape:
-                search, unsearched = None, reason or OTHER_GRID
+            grid = _grid(batch, grids.shape[1:])
+            if isinstance(grid, str):
+                search, unsearched = None, grid
             else:
-                vectors, detailed = pictures.vectors(grid)
-                search.add(vectors[detailed])
-                rows += [batch.start + int(k) for k in np.flatnonzero(detailed)]
+                detailed = np.flatnonzero(pictures.has_detail(grid))
+                search.add(pictures.vectors(grid)[detailed])
+                rows += (batch.start + detailed).tolist()
         evaluated += batch.count
         advance(batch.count)
     resized: tuple[Match, ...] = ()
@@ -201,19 +198,20 @@ def compare(
     return Overlap(
         images=side.images, distinct=len(side.first), evaluated=evaluated, exact=tuple(exact),
         resized=resized, unsearched=unsearched,
-        compared=0 if unsearched else len(indices), plain=plain, unverified=unverified,
+        compared=0 if unsearched else len(indices), plain=side.plain, unverified=unverified,
     )  # fmt: skip
 
 
-def _grid(batch: Batch) -> tuple[np.ndarray | None, str | None]:
-    """The coarse grids of the pictures of *batch*, or None and the reason why there are none."""
-    if len(batch.feeds) != 1:
-        return None, NO_PICTURES
+def _grid(batch: Batch, shape: tuple[int, ...] | None) -> np.ndarray | str:
+    """The coarse grids (N, h, w) of the pictures of *batch*, or the reason why there are none of *shape*."""
     feed = next(iter(batch.feeds.values()))
-    if feed.ndim != 4 or feed.dtype.kind not in "fiu":
-        return None, NO_PICTURES
+    if len(batch.feeds) != 1 or feed.ndim != 4 or feed.dtype.kind not in "fiu":
+        return NO_PICTURES
     pixels = pictures.as_channels(feed[: batch.count])
-    return (None, SMALL) if pixels is None else (pictures.coarse(pixels), None)
+    if min(pixels.shape[2:]) < pictures.LEAST_SIDE:
+        return SMALL
+    grid = pictures.coarse(pixels)
+    return grid if shape in (None, grid.shape[1:]) else OTHER_GRID
 
 
 def _verified(
@@ -238,5 +236,4 @@ def _verified(
 
 
 def _pixels(read: Read, indices: Sequence[int]) -> np.ndarray:
-    feeds = [pictures.as_channels(next(iter(read(index).values()))) for index in indices]
-    return np.concatenate([pixels for pixels in feeds if pixels is not None])
+    return np.concatenate([pictures.as_channels(next(iter(read(index).values()))) for index in indices])

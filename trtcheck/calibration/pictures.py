@@ -19,23 +19,24 @@ LEAST_SIDE = 16
 """Pictures with fewer rows or columns have too little detail to be told from others of their kind."""
 _BASE = 32
 _FINE = 64
+_AT_ONCE = 1000
 _TINY = 1e-9
 _PLAIN = 1e-3
+"""A smaller deviation, as a part of the largest value, is rounding."""
 _BLURS = (0.6, 1.0, 1.6)
+"""In pixels: what resampling by up to a half, or compression, takes off a picture."""
 _SHIFTS = (0.5, 1.0)
+"""Blurs, in pixels, of the gradients that stand for a small shift."""
 
 
-def as_channels(feed: np.ndarray) -> np.ndarray | None:
-    """A batch of pictures as float32 (N, C, H, W), or None where *feed* holds no pictures.
+def as_channels(feed: np.ndarray) -> np.ndarray:
+    """A batch of pictures as float32 (N, C, H, W).
 
     Args:
         feed: What a model's input is fed: (N, C, H, W) or (N, H, W, C).
     """
-    if feed.ndim != 4 or feed.dtype.kind not in "fiub":
-        return None
     last = feed.shape[3] in (1, 3, 4) and feed.shape[1] not in (1, 3, 4)
-    pixels = np.asarray(feed.transpose(0, 3, 1, 2) if last else feed, np.float32)
-    return pixels if min(pixels.shape[2:]) >= LEAST_SIDE else None
+    return np.asarray(feed.transpose(0, 3, 1, 2) if last else feed, np.float32)
 
 
 def coarse(pixels: np.ndarray) -> np.ndarray:
@@ -46,16 +47,19 @@ def coarse(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(_blurred(grid, 1.0))
 
 
-def vectors(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What of *grid* (N, h, w) is compared: unit vectors (N, P), and which have anything to compare (N,).
-
-    A picture of one colour has nothing; its vector is 0.
-    """
-    return _unit(_halved(grid)), _has_detail(grid)
+def vectors(grid: np.ndarray) -> np.ndarray:
+    """What of *grid* (N, h, w) is compared: unit vectors (N, P); 0 for a picture of one colour."""
+    return _unit(_halved(grid))
 
 
 def tangents(grid: np.ndarray) -> np.ndarray:
     """An orthonormal basis (5, N, P) of each picture of *grid* (N, h, w) and its shifts and blurs."""
+    # In parts: QR keeps several copies in float64.
+    parts = [_bases(grid[start : start + _AT_ONCE]) for start in range(0, len(grid), _AT_ONCE)]
+    return np.concatenate(parts, axis=1)
+
+
+def _bases(grid: np.ndarray) -> np.ndarray:
     down, across = np.gradient(grid, axis=(1, 2))
     curved = (np.gradient(down, axis=1), np.gradient(across, axis=2))
     parts = [_unit(_halved(part)) for part in (grid, down, across, *curved)]
@@ -65,10 +69,8 @@ def tangents(grid: np.ndarray) -> np.ndarray:
 
 def distances(own: np.ndarray, bases: np.ndarray) -> np.ndarray:
     """The share of each of *own* (N, P) that each of *bases* (5, M, P) does not explain, float32 (N, M)."""
-    left = np.ones((len(own), bases.shape[1]), np.float32)
-    for basis in bases:
-        left -= np.square(own @ basis.T)
-    return np.maximum(left, 0)
+    explained = np.square(own @ bases.reshape(-1, bases.shape[2]).T)
+    return np.asarray(np.maximum(1 - explained.reshape(len(own), *bases.shape[:2]).sum(axis=1), 0))
 
 
 def unexplained(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -107,7 +109,7 @@ def _residual(soft: np.ndarray, sharp: np.ndarray) -> np.ndarray:
     return np.asarray(np.square(target - basis.transpose(0, 2, 1) @ weights).sum(axis=(1, 2)))
 
 
-def _has_detail(grid: np.ndarray) -> np.ndarray:
+def has_detail(grid: np.ndarray) -> np.ndarray:
     """Whether each of *grid* (N, h, w) differs from one colour by more than the rounding of its numbers."""
     flat = grid.reshape(len(grid), -1).astype(np.float64)
     return np.asarray(flat.std(axis=1) > _PLAIN * np.abs(flat).max(axis=1, initial=0) + _TINY)

@@ -15,11 +15,8 @@ from trtcheck.backends.graph_types import NARROW, Types, name_of, reads, walk
 _INTEGERS = {
     int(TensorProto.INT8): (-128, 127),
     int(TensorProto.UINT8): (0, 255),
-    int(TensorProto.INT16): (-(1 << 15), (1 << 15) - 1),
-    int(TensorProto.UINT16): (0, (1 << 16) - 1),
-    int(TensorProto.INT4): (-8, 7),
-    int(TensorProto.UINT4): (0, 15),
 }
+"""The integers that TensorRT quantizes activations to."""
 _PROBED = frozenset({int(TensorProto.FLOAT), *NARROW})
 _PASSES_ON = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
@@ -48,8 +45,8 @@ class Quantizer:
 def find(emulation: Emulation) -> tuple[list[Quantizer], int]:
     """The quantizers of activations in the main graph, each tensor and range once, and how many are unknown.
 
-    Unknown are those inside If, Loop and Scan, and those whose scale is computed while the model runs or is a
-    block's, or whose type is no integer.
+    Unknown are those inside If, Loop and Scan, those whose scale is computed while the model runs, is a
+    block's or no positive number, and those to other types than INT8 and UINT8.
     """
     graph = emulation.model.graph
     types = Types(emulation.source.graph)
@@ -157,6 +154,8 @@ def _limits(
         return None
     smallest, largest = _INTEGERS[element]
     step = np.asarray(scale, np.float64).reshape(-1)
+    if not (np.isfinite(step) & (step > 0)).all():
+        return None
     zeros = np.asarray(zero).astype(np.float64).reshape(-1)
     low, high = (smallest - zeros) * step, (largest - zeros) * step
     if step.size > 1:

@@ -85,7 +85,7 @@ class Saturation:
     Attributes:
         rows: One a tensor and range: the most saturated first, then the emptiest.
         images: Evaluation images looked at.
-        unknown: Quantizers of activations whose range is not fixed in the file or of a kind not looked at.
+        unknown: Quantizers of activations that were left out, see `trtcheck.calibration.quantizers.find`.
     """
 
     rows: tuple[SaturationRow, ...]
@@ -121,11 +121,13 @@ class Sample:
         return self._images.digest()
 
 
-def sample(images: Images, fixed_batch: int | None) -> Sample:
+def sample(images: Images, fixed_batch: int | None) -> Images:
     """At most 1000 of *images*, evenly spaced; whole batches where the model fixes their size."""
     count = min(SAMPLE, len(images))
     if fixed_batch is not None and count > fixed_batch:
         count -= count % fixed_batch
+    if count == len(images):
+        return images  # read by the batch, not one by one
     return Sample(images, evenly(len(images), count))
 
 
@@ -242,7 +244,7 @@ class _Builder:
         beyond = self._node("Or", [self._node("Greater", [x, high]), self._node("Less", [x, low])])
         nan = self._node("IsNaN", [x])
         nans = self._summed(nan)
-        # An empty tensor has no largest element: a column of zeros stands beside the values.
+        # ONNX Runtime 1.20 fails on the largest of no values: a column of zeros stands beside them.
         values = self._flat(self._node("Where", [nan, self._zero, x]))
         nothing = self._node("Mul", [nans, self._zero])
         values = self._node("Concat", [values, self._column(nothing)], axis=1)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+from dataclasses import replace
 
 import numpy as np
 
 from trtcheck.case import DropTest, Verdict
-from trtcheck.judge.enough import WORTH_SEEING
-from trtcheck.judge.family import ALPHA, MUST_SEE
-from trtcheck.judge.paired import mcnemar_p, reaches
-from trtcheck.judge.power import enough_images, minimum_detectable_drop
+from trtcheck.judge.enough import for_accuracy
+from trtcheck.judge.family import ALPHA, MUST_SEE, by_rule, check_alpha, check_shares
+from trtcheck.judge.paired import mcnemar_p, ratio, reaches
+from trtcheck.judge.power import minimum_detectable_drop
 from trtcheck.judge.tango import score_interval
-from trtcheck.judge.verdicts import AccuracyVerdict, Enough
-from trtcheck.metrics.confusion import NO_LABEL
+from trtcheck.judge.verdicts import AccuracyVerdict
+from trtcheck.metrics.confusion import NO_LABEL, label_vectors
 
 
 def accuracy(
@@ -34,7 +34,7 @@ def accuracy(
         truth: Integer labels (N,), -1 for images without one.
         reference: Answers of the reference (N,), -1 for none.
         candidate: Answers of the engine on the same images (N,), -1 for none: a wrong answer.
-        drop: Largest accepted drop as a fraction; a drop of exactly as much fails.
+        drop: The drop that is too much, as a fraction: a smaller one is accepted, one of exactly as much not.
         alpha: False-alarm rate of the exact paired test.
         test: As of `trtcheck.judge.recall`.
         floor: Smallest accepted accuracy, whatever the reference's.
@@ -44,9 +44,10 @@ def accuracy(
     Raises:
         ValueError: No image has a label, the vectors differ in length, or a limit is no fraction.
     """
-    truth, reference, candidate = np.asarray(truth), np.asarray(reference), np.asarray(candidate)
-    if truth.ndim != 1 or not truth.shape == reference.shape == candidate.shape:
-        raise ValueError(f"three equal vectors, got {truth.shape}, {reference.shape} and {candidate.shape}")
+    truth, reference, candidate = label_vectors(truth=truth, reference=reference, candidate=candidate)
+    for name, labels in {"truth": truth, "reference": reference, "candidate": candidate}.items():
+        if (labels < NO_LABEL).any():
+            raise ValueError(f"{name} holds labels below -1")
     counted = truth != NO_LABEL
     return top_k_accuracy(
         (reference == truth)[counted], (candidate == truth)[counted], drop=drop, alpha=alpha, test=test,
@@ -70,7 +71,7 @@ def top_k_accuracy(
     Args:
         reference: Whether the reference was right, bool (N,).
         candidate: Whether the engine was right, bool (N,).
-        drop: Largest accepted drop as a fraction; a drop of exactly as much fails.
+        drop: The drop that is too much, as a fraction: a smaller one is accepted, one of exactly as much not.
         alpha: False-alarm rate of the exact paired test.
         test: As of `trtcheck.judge.recall`.
         floor: Smallest accepted share, whatever the reference's.
@@ -80,19 +81,27 @@ def top_k_accuracy(
     Raises:
         ValueError: There are no images, the vectors differ in length, or a limit is no fraction.
     """
+    reference, candidate = np.asarray(reference), np.asarray(candidate)
+    if reference.ndim != 1 or reference.shape != candidate.shape or not reference.size:
+        raise ValueError(
+            "expected two equal vectors with at least one image (that has a label), "
+            f"got {reference.shape} and {candidate.shape}"
+        )
+    if reference.dtype != bool or candidate.dtype != bool:
+        raise ValueError(f"expected bool vectors, got {reference.dtype} and {candidate.dtype}")
+    check_alpha(alpha)
     n = len(reference)
-    if n == 0 or reference.shape != candidate.shape:
-        raise ValueError(f"two equal vectors with at least one image, got {n} and {len(candidate)}")
     b, c = int((reference & ~candidate).sum()), int((candidate & ~reference).sum())
     rule = DropTest(test)
     low, high = score_interval(np.array(b), np.array(c), np.array(n), 1 - alpha)
     level = 1.0 if rule is DropTest.THRESHOLD else alpha
-    return judged(
+    result = judged(
         images=n, right_before=int(reference.sum()), right_after=int(candidate.sum()), b=b, c=c,
         p=float(mcnemar_p(np.array(b), np.array(c))), interval=(float(low), float(high)),
         detectable=minimum_detectable_drop(n, level, drop), drop=drop, alpha=alpha, test=rule, floor=floor,
         target=target, must_see=must_see,
     )  # fmt: skip
+    return for_accuracy(result, must_see)
 
 
 def judged(
@@ -101,39 +110,19 @@ def judged(
     test: DropTest, floor: float | None, target: float | None, must_see: float,
 ) -> AccuracyVerdict:  # fmt: skip
     """The verdict on counts and what a test made of them."""
-    for name, value in {"drop": drop, "floor": floor, "target": target}.items():
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}, expected a fraction from 0 to 1 (0.01 is one point)")
+    check_shares({"drop": drop, "floor": floor, "target": target, "must_see": must_see})
     before, after = right_before / images, right_after / images
     fell = reaches(right_before - right_after, drop, images)
     if detectable is not None and detectable > before:
         detectable = None  # more than can be lost
     blind = detectable is None or detectable > must_see
-    short = (floor is not None and after < floor) or (
-        target is not None and right_after < Fraction(str(target)) * right_before
-    )
-    verdict = Verdict.FAIL if short else _verdict(fell, p <= alpha, blind, interval, drop, test)
-    enough: Enough | None = None
-    if verdict is Verdict.INCONCLUSIVE and right_before:
-        wanted = min(before - after if fell else WORTH_SEEING, before)
-        enough = enough_images(wanted, alpha)
-    return AccuracyVerdict(
-        verdict=verdict, images=images, before=before, after=after, margin=drop, b=b, c=c, p=p,
-        interval=interval, detectable=detectable, enough=enough, floor=floor, target=target, alpha=alpha,
-        test=test,
+    result = AccuracyVerdict(
+        verdict=Verdict.FAIL, images=images, before=before, after=after, margin=drop, fell=fell,
+        below_floor=floor is not None and after < floor,
+        below_target=target is not None and right_after < ratio(target) * right_before,
+        b=b, c=c, p=p, interval=interval, detectable=detectable, enough=None, floor=floor, target=target,
+        alpha=alpha, test=test,
     )  # fmt: skip
-
-
-def _verdict(
-    fell: bool, significant: bool, blind: bool, interval: tuple[float, float] | None, drop: float,
-    test: DropTest,
-) -> Verdict:  # fmt: skip
-    match test:
-        case DropTest.THRESHOLD:
-            return Verdict.FAIL if fell else Verdict.PASS
-        case DropTest.PROVEN:
-            return Verdict.PASS if interval is not None and interval[1] < drop else Verdict.FAIL
-        case DropTest.PAIRED:
-            if fell:
-                return Verdict.FAIL if significant else Verdict.INCONCLUSIVE
-            return Verdict.INCONCLUSIVE if blind else Verdict.PASS
+    if result.below_floor or result.below_target:
+        return result
+    return replace(result, verdict=by_rule(result, fell and p <= alpha, blind, test))

@@ -15,7 +15,7 @@ from trtcheck.judge.paired import mcnemar_p, net_loss_needed, smallest_p
 from trtcheck.judge.power import detectable_precision_drops, minimum_detectable_drops
 from trtcheck.judge.tango import score_interval
 from trtcheck.judge.verdicts import ClassVerdict, PrecisionVerdict, RecallVerdict
-from trtcheck.metrics.confusion import NO_LABEL
+from trtcheck.metrics.confusion import NO_LABEL, label_vectors
 from trtcheck.metrics.paired import PairedCounts, paired_counts
 
 
@@ -42,14 +42,15 @@ def recall(
         reference: Answers of the reference (N,), -1 for none.
         candidate: Answers of the engine on the same images (N,), -1 for none: a wrong answer.
         classes: Class names in the order of their numbers, or how many there are.
-        drop: Largest accepted drop as a fraction; a drop of exactly as much fails.
+        drop: The drop that is too much, as a fraction: a smaller one is accepted, one of exactly as much not.
         alpha: False-alarm rate over all classes and the pooled test together.
         test: ``"paired"``: a class fails whose drop is significant, too (exact paired test, Tarone-Holm);
             ``"threshold"``: whatever reaches the margin fails; ``"proven"``: whatever is not proven to be
             harmless fails (upper Tango score bound below the margin).
         floor: Smallest accepted recall, whatever the reference's.
-        class_drops: Accepted drops of single classes by name.
-        class_floors: Smallest accepted recall of single classes by name.
+        class_drops: *drop* of single classes, by name or pattern (fnmatch); the first pattern that fits
+            counts.
+        class_floors: *floor* of single classes, in the same way.
         key_classes: Names or patterns of the classes that share a part of alpha of their own.
         pooled_drop: Smallest drop over all classes together that the pooled test fails, as a fraction; None
             for a fifth of *drop*.
@@ -92,12 +93,13 @@ def precision(
         reference: Answers of the reference (N,), -1 for none.
         candidate: Answers of the engine on the same images (N,), -1 for none.
         classes: Class names in the order of their numbers, or how many there are.
-        drop: Largest accepted drop as a fraction; a drop of exactly as much fails.
+        drop: The drop that is too much, as a fraction: a smaller one is accepted, one of exactly as much not.
         alpha: False-alarm rate over all classes and the pooled test together.
         test: As of `recall`.
         floor: Smallest accepted precision, whatever the reference's.
-        class_drops: Accepted drops of single classes by name.
-        class_floors: Smallest accepted precision of single classes by name.
+        class_drops: *drop* of single classes, by name or pattern (fnmatch); the first pattern that fits
+            counts.
+        class_floors: *floor* of single classes, in the same way.
         key_classes: Names or patterns of the classes that share a part of alpha of their own.
         pooled_drop: Smallest net share of images newly given to a wrong class that the pooled test fails;
             None for a fifth of *drop*.
@@ -125,13 +127,14 @@ def recall_of(counts: PairedCounts, rules: Rules) -> RecallVerdict:
     before, after = shares(counts.before, n), shares(counts.after, n)
     detectable = minimum_detectable_drops(n, levels, np.array(rules.margins))
     rows = class_rows(
-        rules, support=n, before=before, after=after, b=counts.b, c=counts.c,
+        rules, support=n, before=before, after=after, fell=fell, b=counts.b, c=counts.c,
         p=mcnemar_p(counts.b, counts.c), detectable=possible(detectable, before),
         interval=score_interval(counts.b, counts.c, n, 1 - rules.alpha),
     )  # fmt: skip
     pooled = family.pooled_of(counts.b, counts.c, n)
-    verdict, rows, overall = family.judge(Evidence(rows, fell, failures, pooled), rules)
-    told = tuple(for_recall(row, bool(f), level) for row, f, level in zip(rows, fell, levels, strict=True))
+    seen = family.pooled_detectable(pooled.images, rules)
+    verdict, rows, overall = family.judge(Evidence(rows, failures, pooled, seen), rules)
+    told = for_recall(rows, levels, rules.must_see)
     return RecallVerdict(verdict, told, overall, rules.alpha, rules.test)
 
 
@@ -139,7 +142,7 @@ def precision_of(
     truth: np.ndarray, reference: np.ndarray, candidate: np.ndarray, rules: Rules
 ) -> PrecisionVerdict:
     """`precision` under *rules*."""
-    truth, reference, candidate = np.asarray(truth), np.asarray(reference), np.asarray(candidate)
+    truth, reference, candidate = label_vectors(truth=truth, reference=reference, candidate=candidate)
     counts = paired_counts(truth, reference, candidate, len(rules.classes))
     n, b, c = counts.support, counts.fp_b, counts.fp_c
     others = n.sum() - n
@@ -157,12 +160,13 @@ def precision_of(
     margins = np.array(rules.margins)
     detectable = detectable_precision_drops(tp_before, counts.fp_before, n, others, levels, margins)
     rows = class_rows(
-        rules, support=n, before=before, after=after, b=b, c=c, p=p,
+        rules, support=n, before=before, after=after, fell=fell, b=b, c=c, p=p,
         detectable=possible(detectable, before),
         interval=_precision_interval(counts, others, before, 1 - rules.alpha),
     )  # fmt: skip
-    verdict, rows, overall = family.judge(Evidence(rows, fell, failures, pooled), rules)
-    told = for_precision(rows, fell, counts, levels)
+    seen = family.pooled_detectable(pooled.images, rules)
+    verdict, rows, overall = family.judge(Evidence(rows, failures, pooled, seen), rules)
+    told = for_precision(rows, counts, levels, rules.must_see)
     return PrecisionVerdict(verdict, told, overall, rules.alpha, rules.test)
 
 
@@ -228,8 +232,9 @@ def possible(detectable: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def class_rows(
-    rules: Rules, *, support: np.ndarray, before: np.ndarray, after: np.ndarray, b: np.ndarray,
-    c: np.ndarray, p: np.ndarray, detectable: np.ndarray, interval: tuple[np.ndarray, np.ndarray] | None,
+    rules: Rules, *, support: np.ndarray, before: np.ndarray, after: np.ndarray, fell: np.ndarray,
+    b: np.ndarray, c: np.ndarray, p: np.ndarray, detectable: np.ndarray,
+    interval: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[ClassVerdict, ...]:  # fmt: skip
     """Every class with its figures, verdicts to come."""
     unknown = np.full(len(p), np.nan)
@@ -237,13 +242,14 @@ def class_rows(
     low = np.where(np.isnan(before) | np.isnan(after), np.nan, low)
     return tuple(
         ClassVerdict(
-            name=name, support=n, before=number(old), after=number(new), margin=margin, floor=floor, key=key,
-            b=worse, c=better, p=p_value, p_adjusted=1.0,
+            name=name, support=n, before=number(old), after=number(new), margin=margin, fell=dropped,
+            floor=floor, key=key, b=worse, c=better, p=p_value, p_adjusted=1.0,
             interval=None if number(lower) is None else (lower, upper),
             detectable=number(seen), blind=not seen <= rules.must_see, enough=None, verdict=Verdict.SKIPPED,
         )
-        for (name, margin, floor, key), (n, worse, better), (old, new, p_value, lower, upper, seen) in zip(
-            zip(rules.classes, rules.margins, rules.floors, rules.keys, strict=True),
+        for (name, margin, floor, key), dropped, (n, worse, better), (old, new, p_value, lower, upper, seen)
+        in zip(
+            zip(rules.classes, rules.margins, rules.floors, rules.keys, strict=True), fell.tolist(),
             np.column_stack([support, b, c]).tolist(),
             np.column_stack([before, after, p, low, high, detectable]).tolist(), strict=True,
         )

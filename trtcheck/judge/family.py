@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,11 +16,13 @@ from trtcheck.case import DropTest, Verdict
 from trtcheck.judge.multiplicity import tarone_holm
 from trtcheck.judge.paired import mcnemar_p, net_loss_needed, reaches, smallest_p
 from trtcheck.judge.power import minimum_detectable_drop
-from trtcheck.judge.verdicts import ClassVerdict, PooledVerdict
+from trtcheck.judge.verdicts import AccuracyVerdict, ClassVerdict, PooledVerdict
 from trtcheck.names import matching
 
 POOLED_SHARE = 0.5
 """Share of alpha that the pooled test gets."""
+T = TypeVar("T")
+
 ALPHA = 0.01
 MUST_SEE = 0.6
 
@@ -69,19 +72,19 @@ class Rules:
             ValueError: A name stands for no class, or a number is not within its range.
         """
         names = _names(classes)
+        key_classes = (key_classes,) if isinstance(key_classes, str) else key_classes
         drops, floors = class_drops or {}, class_floors or {}
         unknown = [entry for entry in (*drops, *floors, *key_classes) if not matching(entry, names)]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is none of the classes {', '.join(names[:20])}")
-        given = {"floor": floor, "pooled_drop": pooled_drop, "drop": drop, "must_see": must_see}
-        shares = {name: share for name, share in given.items() if share is not None}
-        _check_shares({**shares, **drops, **floors})
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha is {alpha}, expected a number above 0 and below 1")
+        general = {"floor": floor, "pooled_drop": pooled_drop, "drop": drop, "must_see": must_see}
+        for limits in (general, drops, floors):
+            check_shares(limits)
+        check_alpha(alpha)
         keys = {name for entry in key_classes for name in matching(entry, names)}
         return cls(
-            classes=names, margins=tuple(float(drops.get(name, drop)) for name in names),
-            floors=tuple(floors.get(name, floor) for name in names),
+            classes=names, margins=tuple(float(own) for own in _own(drops, names, drop)),
+            floors=_own(floors, names, floor),
             keys=tuple(name in keys for name in names), alpha=alpha, test=DropTest(test),
             pooled_drop=pooled_drop_of(drop) if pooled_drop is None else pooled_drop, must_see=must_see,
         )  # fmt: skip
@@ -93,17 +96,32 @@ class Rules:
 
 def _names(classes: Sequence[str] | int) -> tuple[str, ...]:
     """The class names; a number stands for classes named by their numbers."""
-    if isinstance(classes, int):
-        return tuple(str(number) for number in range(classes))
-    names = tuple(str(name) for name in classes)
-    if isinstance(classes, str) or len(set(names)) < len(names):
-        raise ValueError(f"classes must be different names, got {classes!r}")
+    each = range(int(classes)) if isinstance(classes, (int, np.integer)) else classes
+    names = tuple(str(name) for name in each)
+    if not names or isinstance(classes, str) or len(set(names)) < len(names):
+        raise ValueError(f"classes must be different names, or how many there are, got {classes!r}")
     return names
 
 
-def _check_shares(shares: Mapping[str, float]) -> None:
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
+def _own(limits: Mapping[str, T], names: Sequence[str], general: T) -> tuple[T, ...]:
+    """The limit of each class: by name, else by the first pattern that fits it, else the *general* one."""
+    own: dict[str, T] = {name: limit for name, limit in limits.items() if name in names}
+    for entry, limit in limits.items():
+        for name in matching(entry, names):
+            own.setdefault(name, limit)
+    return tuple(own.get(name, general) for name in names)
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises ValueError where *alpha* is no level of a test."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}, expected a number above 0 and below 1")
+
+
+def check_shares(limits: Mapping[str, float | None]) -> None:
+    """Raises ValueError where one of the *limits* by name is given and no fraction."""
+    for name, value in limits.items():
+        if value is not None and not 0 <= value <= 1:
             raise ValueError(f"{name} is {value}, expected a fraction from 0 to 1 (0.01 is one point)")
 
 
@@ -208,23 +226,26 @@ class Evidence:
 
     Attributes:
         rows: The classes with their figures; verdicts are to come.
-        fell: Whether each class's observed drop reaches its margin, bool (C,).
         failures: What the paired rule says.
         pooled: All classes together.
+        pooled_detectable: The smallest drop of all together that would be found with power .8.
     """
 
     rows: Sequence[ClassVerdict]
-    fell: np.ndarray
     failures: Failures
     pooled: Pooled
+    pooled_detectable: float | None
 
 
 def judge(evidence: Evidence, rules: Rules) -> tuple[Verdict, tuple[ClassVerdict, ...], PooledVerdict]:
     """The verdict on a family, on each of its classes and on all of them together."""
     rows = tuple(
-        replace(row, p_adjusted=float(adjusted), verdict=_verdict(row, bool(fell), bool(failed), rules.test))
-        for row, adjusted, fell, failed in zip(
-            evidence.rows, evidence.failures.p_adjusted, evidence.fell, evidence.failures.classes, strict=True
+        replace(row, p_adjusted=adjusted, verdict=_verdict(row, failed, rules.test))
+        for row, adjusted, failed in zip(
+            evidence.rows,
+            evidence.failures.p_adjusted.tolist(),
+            evidence.failures.classes.tolist(),
+            strict=True,
         )
     )
     pooled = _pooled(evidence, rules)
@@ -232,7 +253,7 @@ def judge(evidence: Evidence, rules: Rules) -> tuple[Verdict, tuple[ClassVerdict
     if pooled.verdict is Verdict.FAIL or any(row.verdict is Verdict.FAIL for row in judged):
         verdict = Verdict.FAIL
     elif any(row.key and row.verdict is Verdict.INCONCLUSIVE for row in judged) or all(
-        row.verdict is Verdict.INCONCLUSIVE and (row.blind or _says_nothing(row)) for row in judged
+        row.verdict is Verdict.INCONCLUSIVE and (row.blind or says_nothing(row)) for row in judged
     ):
         verdict = Verdict.INCONCLUSIVE
     else:
@@ -240,41 +261,57 @@ def judge(evidence: Evidence, rules: Rules) -> tuple[Verdict, tuple[ClassVerdict
     return verdict, rows, pooled
 
 
-def _verdict(row: ClassVerdict, fell: bool, failed: bool, test: DropTest) -> Verdict:
+def _verdict(row: ClassVerdict, failed: bool, test: DropTest) -> Verdict:
     if row.support == 0:
         return Verdict.INCONCLUSIVE if row.key else Verdict.SKIPPED
     if row.below_floor:
         return Verdict.FAIL
-    if _says_nothing(row):
+    return by_rule(row, failed, row.blind, test)
+
+
+def by_rule(row: ClassVerdict | AccuracyVerdict, failed: bool, blind: bool, test: DropTest) -> Verdict:
+    """The verdict on figures that meet their floors.
+
+    Args:
+        row: The figures.
+        failed: What the paired rule says.
+        blind: Whether a pass would mean nothing for want of images.
+        test: What makes a drop a failure.
+    """
+    if says_nothing(row):
         return Verdict.INCONCLUSIVE
     match test:
         case DropTest.THRESHOLD:
-            return Verdict.FAIL if fell else Verdict.PASS
+            return Verdict.FAIL if row.fell else Verdict.PASS
         case DropTest.PROVEN:
             return Verdict.PASS if _harmless(row) else Verdict.FAIL
         case DropTest.PAIRED:
             if failed:
                 return Verdict.FAIL
-            unsure = fell or (row.blind and not _harmless(row))
+            unsure = row.fell or (blind and not _harmless(row))
             return Verdict.INCONCLUSIVE if unsure else Verdict.PASS
 
 
-def _says_nothing(row: ClassVerdict) -> bool:
+def says_nothing(row: ClassVerdict | AccuracyVerdict) -> bool:
     """Whether a pass would be empty: what was never right cannot get worse, nor what is undefined."""
     return row.drop is None or (row.before == 0 and not row.after)
 
 
-def _harmless(row: ClassVerdict) -> bool:
+def _harmless(row: ClassVerdict | AccuracyVerdict) -> bool:
     """Whether the drop is proven to be smaller than the margin: it rose, or there are images enough."""
     return row.interval is not None and row.interval[1] < row.margin
+
+
+def pooled_detectable(images: int, rules: Rules) -> float | None:
+    """The smallest drop of all *images* together that the paired test finds with power .8."""
+    return minimum_detectable_drop(images, rules.alpha * POOLED_SHARE, rules.pooled_drop)
 
 
 def _pooled(evidence: Evidence, rules: Rules) -> PooledVerdict:
     found = evidence.pooled
     verdict = Verdict.FAIL if evidence.failures.pooled else Verdict.PASS
-    level = rules.alpha * POOLED_SHARE
     return PooledVerdict(
         verdict=Verdict.SKIPPED if rules.test is DropTest.THRESHOLD else verdict,
-        images=found.images, b=found.b, c=found.c, margin=rules.pooled_drop, p=found.p, alpha=level,
-        detectable=minimum_detectable_drop(found.images, level, rules.pooled_drop),
+        images=found.images, b=found.b, c=found.c, margin=rules.pooled_drop, p=found.p,
+        alpha=rules.alpha * POOLED_SHARE, detectable=evidence.pooled_detectable,
     )  # fmt: skip

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from scipy import special
 
 from trtcheck.judge.paired import net_loss_needed, ratio
-from trtcheck.judge.verdicts import Enough
 
 PLANNED_POWER = 0.8
 """Power at which the minimum detectable drop is stated."""
@@ -42,32 +41,53 @@ def minimum_detectable_drop(n: int, alpha: float, margin: float = 0.0) -> float 
 
     Returns:
         The drop as a fraction, rounded up to a tenth of a point; None where none can be seen.
+
+    Raises:
+        ValueError: *n* is no number of images, or *alpha* no level.
     """
+    if n < 0 or not 0 < alpha <= 1:
+        raise ValueError(f"{n} images at level {alpha}: expected 0 or more, and above 0 to 1")
     drop = float(minimum_detectable_drops(np.array([n]), alpha, np.array([margin]))[0])
     return None if np.isnan(drop) else drop
 
 
-def minimum_detectable_drops(n: np.ndarray, alpha: float | np.ndarray, margins: np.ndarray) -> np.ndarray:
+def minimum_detectable_drops(
+    n: np.ndarray,
+    alpha: float | np.ndarray,
+    margins: np.ndarray,
+    flips: float | np.ndarray = BENIGN_FLIPS,
+) -> np.ndarray:
     """`minimum_detectable_drop` for many classes.
 
     Args:
         n: Images of each class, integers (C,).
-        alpha: Level of the test, one for all or (C,).
+        alpha: Level of the test, one for all or (C,), above 0.
         margins: Observed drops that are needed besides significance, as fractions (C,).
+        flips: Share of images taken to flip harmlessly in either direction, one for all or (C,), below .5.
 
     Returns:
         The drops (C,) as fractions; NaN where none can be seen.
     """
-    n, margins = np.asarray(n), np.asarray(margins, float)
-    different, back = np.unique(
-        np.column_stack([n, np.broadcast_to(alpha, n.shape), margins]), axis=0, return_inverse=True
-    )
-    images, alphas, margins = different.T
-    needed = net_loss_needed(margins.tolist(), images.astype(np.int64))
-    flips = np.full(len(images), BENIGN_FLIPS)
-    power = _power(images, flips, alphas, needed)
-    highest = np.full(len(images), int(STEPS * (1 - 2 * BENIGN_FLIPS)))
-    return (_smallest(lambda steps: power(steps / STEPS), highest) / STEPS)[back.reshape(-1)]
+    (images, alphas, margins, benign), back = different(n, alpha, margins, flips)
+    power = _power(images, benign, alphas, net_loss_needed(margins.tolist(), images.astype(np.int64)))
+    highest = (STEPS * (1 - 2 * benign) + ROUNDING).astype(np.int64)
+    return np.asarray((smallest_step(lambda steps: power(steps / STEPS), highest) / STEPS)[back])
+
+
+def drops_seen(n: np.ndarray, alpha: np.ndarray, drops: np.ndarray, flips: np.ndarray) -> np.ndarray:
+    """Whether `minimum_detectable_drops` without margins are at most *drops* (C,); bool (C,)."""
+    (images, alphas, wanted, flips), back = different(n, alpha, drops, flips)
+    steps = np.floor(STEPS * wanted + ROUNDING)
+    power = _power(images, flips, alphas, np.ones(len(images), np.int64))
+    harm = np.minimum(steps / STEPS, 1 - 2 * flips)
+    return np.asarray(((steps > 0) & (power(harm) >= PLANNED_POWER))[back])
+
+
+def different(n: np.ndarray, *more: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What differs among the classes' figures, in rows (F, D), and which of that each class has (C,)."""
+    columns = [np.broadcast_to(column, np.shape(n)) for column in (n, *more)]
+    figures, back = np.unique(np.column_stack(columns).astype(float), axis=0, return_inverse=True)
+    return figures.T, back.reshape(-1)
 
 
 def detectable_precision_drops(
@@ -97,7 +117,7 @@ def detectable_precision_drops(
     """
     told, highest, power = _precision_power(tp, fp, support, others, alpha, margins)
     drops = np.full(told.shape, np.nan)
-    drops[told] = _smallest(power, highest) / STEPS
+    drops[told] = smallest_step(power, highest) / STEPS
     return drops
 
 
@@ -128,9 +148,7 @@ def _precision_power(
 ) -> tuple[np.ndarray, np.ndarray, Power]:
     """Which classes can show a drop of precision, bool (C,); their largest drops and power, in steps."""
     tp, fp, support, others = (np.asarray(counts, np.int64) for counts in (tp, fp, support, others))
-    needed = np.array(
-        [false_positives_needed(*row) for row in zip(tp.tolist(), fp.tolist(), margins.tolist(), strict=True)]
-    )
+    needed = new_false_positives_needed(tp, fp, margins.tolist())
     before, given = tp / np.maximum(tp + fp, 1), tp + fp
     # Few others leave room for few flips: a quarter of them each way at most.
     flips = np.minimum(BENIGN_FLIPS * support / np.maximum(others, 1), 0.25)
@@ -147,6 +165,12 @@ def _precision_power(
     return told, highest[told], of_drop
 
 
+def new_false_positives_needed(tp: np.ndarray, fp: np.ndarray, margins: Sequence[float]) -> np.ndarray:
+    """`false_positives_needed` for many classes (C,)."""
+    rows = zip(tp.tolist(), fp.tolist(), margins, strict=True)
+    return np.array([false_positives_needed(*row) for row in rows], float)
+
+
 def false_positives_needed(tp: int, fp: int, margin: float) -> float:
     """The smallest number of new false positives that costs *margin* of precision, infinite where none does.
 
@@ -157,25 +181,6 @@ def false_positives_needed(tp: int, fp: int, margin: float) -> float:
     if left <= 0:
         return np.inf
     return max(1, -(-share.denominator * tp * (tp + fp) // left) - (tp + fp))
-
-
-@lru_cache(maxsize=4096)
-def enough_images(drop: float, alpha: float) -> Enough | None:
-    """About how many images would show that a true *drop* is no noise, with power .8.
-
-    Args:
-        drop: The drop that is to be seen, as a fraction.
-        alpha: Level of the test after planning for the number of classes.
-
-    Returns:
-        The smallest of `ROUND_NUMBERS` that shows it and the smallest drop that so many would show; None
-        where none does.
-    """
-    for images in ROUND_NUMBERS:
-        seen = minimum_detectable_drop(images, alpha)
-        if seen is not None and seen <= drop:
-            return Enough(images, seen)
-    return None
 
 
 def _power(n: np.ndarray, flips: np.ndarray, alpha: np.ndarray, needed: np.ndarray) -> Power:
@@ -249,7 +254,7 @@ def _critical(c: np.ndarray, alphas: np.ndarray, test: np.ndarray) -> np.ndarray
     return np.asarray(high[back])
 
 
-def _smallest(power: Power, highest: np.ndarray) -> np.ndarray:
+def smallest_step(power: Power, highest: np.ndarray) -> np.ndarray:
     """The smallest step, 1 to *highest* (T,), with the planned power, which rises; NaN where none has it."""
     low, high = np.zeros_like(highest), highest
     none = power(highest) < PLANNED_POWER

@@ -37,7 +37,7 @@ def score_interval(
     if (b < 0).any() or (c < 0).any() or (b + c > n).any():
         raise ValueError("pairs that lost and that gained must be counts, together at most all pairs")
     z = float(special.ndtri(confidence))
-    return -_upper_end(c, b, n, z), _upper_end(b, c, n, z)
+    return np.asarray(-_upper_end(c, b, n, z)), _upper_end(b, c, n, z)
 
 
 def _upper_end(b: np.ndarray, c: np.ndarray, n: np.ndarray, z: float) -> np.ndarray:

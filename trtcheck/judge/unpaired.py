@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from trtcheck.case import DropTest, Verdict
 from trtcheck.judge import family
@@ -15,7 +14,7 @@ from trtcheck.judge.accuracy import judged
 from trtcheck.judge.classes import class_rows, possible, precision_fell, shares
 from trtcheck.judge.family import Evidence, Pooled, Rules
 from trtcheck.judge.paired import images_needed, net_loss_needed
-from trtcheck.judge.power import PLANNED_POWER
+from trtcheck.judge.power import ROUNDING, STEPS, different, new_false_positives_needed, smallest_step
 from trtcheck.judge.verdicts import (
     AccuracyVerdict,
     ClassVerdict,
@@ -41,9 +40,26 @@ def fisher_p(bad_before: np.ndarray, bad_after: np.ndarray, n: np.ndarray) -> np
         P(at least bad_after | total) of that shape (R. A. Fisher, JRSS 98, 1935); 1 without images. Images
         are the same on both sides, so this asks more evidence than the paired test would.
     """
-    bad_before, bad_after, n = (np.asarray(a, np.int64) for a in (bad_before, bad_after, n))
-    p = stats.hypergeom.sf(bad_after - 1, 2 * n, bad_before + bad_after, n)
-    return np.asarray(np.where(n == 0, 1.0, p), dtype=float)
+    before, after, n = np.broadcast_arrays(*(np.asarray(a, np.int64) for a in (bad_before, bad_after, n)))
+    shape, (before, after, n) = before.shape, (before.ravel(), after.ravel(), n.ravel())
+    total = before + after
+    # The sum begins at its own or the likeliest outcome and goes on for a dozen standard deviations.
+    last = np.minimum(np.maximum(after, total // 2) + np.ceil(6 * np.sqrt(total)).astype(np.int64) + 30, n)
+    lengths = np.maximum(np.minimum(last, total) - after + 1, 0)
+    test = np.repeat(np.arange(len(n)), lengths)
+    bad = np.arange(lengths.sum()) - (np.cumsum(lengths) - lengths - after)[test]
+    chance = np.exp(
+        _log_ways(n[test], bad) + _log_ways(n[test], total[test] - bad) - _log_ways(2 * n, total)[test]
+    )
+    p = np.minimum(np.bincount(test, chance, minlength=len(n)), 1.0)
+    # Where no outcome is better, or none is possible, there is no evidence.
+    return np.asarray(np.where(after <= np.maximum(total - n, 0), 1.0, p).reshape(shape))
+
+
+def _log_ways(n: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Logarithm of the number of ways to choose *k* of *n*; minus infinity where there are none."""
+    ways = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return np.asarray(np.where((k >= 0) & (k <= n), ways, -np.inf))
 
 
 def smallest_fisher_p(bad_before: np.ndarray, bad_after: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -53,31 +69,48 @@ def smallest_fisher_p(bad_before: np.ndarray, bad_after: np.ndarray, n: np.ndarr
     return fisher_p(total - most, most, n)
 
 
-@lru_cache(maxsize=4096)
-def detectable_drop(n: int, bad_before: int, alpha: float, margin: float = 0.0) -> float | None:
-    """The smallest true drop that Fisher's test finds with power .8 against *bad_before* of *n* images.
+def detectable_drop(n: int, bad_before: int, alpha: float, needed: int = 1) -> float | None:
+    """`detectable_drops` of one class; None where none can be seen."""
+    (drop,) = detectable_drops(np.array([n]), np.array([bad_before]), np.array([alpha]), np.array([needed]))
+    return None if np.isnan(drop) else float(drop)
+
+
+def detectable_drops(
+    n: np.ndarray, bad_before: np.ndarray, alpha: np.ndarray, needed: np.ndarray
+) -> np.ndarray:
+    """The smallest true drops that Fisher's test finds with power .8 against *bad_before* of *n* images.
 
     Args:
-        n: Images.
-        bad_before: Bad images among them when the counts were approved, taken as they are.
-        alpha: Level of the test after planning for the number of classes.
-        margin: Observed drop that is needed besides significance, as a fraction.
+        n: Images of each class, integers (C,).
+        bad_before: Bad images among them when the counts were approved, taken as they are (C,).
+        alpha: Level of the test after planning for the number of classes (C,).
+        needed: Rise of the number of bad images that is needed besides significance (C,).
 
     Returns:
-        The drop as a fraction, rounded up to a tenth of a point; None where none can be seen.
+        The drops as fractions (C,), rounded up to a tenth of a point; NaN where none can be seen.
     """
-    low, high = bad_before, n + 1  # the smallest significant number of bad images, n + 1 where none is
-    while low < high:
-        middle = (low + high) // 2
-        if fisher_p(np.array(bad_before), np.array(middle), np.array(n)) <= alpha:
-            high = middle
-        else:
-            low = middle + 1
-    needed = max(low, bad_before + images_needed(margin, n))
-    drops = np.arange(1, 1001) / 1000
-    rates = bad_before / n + drops if n else drops
-    seen = (rates <= 1) & (stats.binom.sf(needed - 1, n, np.minimum(rates, 1.0)) >= PLANNED_POWER)
-    return float(drops[seen.argmax()]) if seen.any() else None
+    (n, bad_before, alpha, needed), back = different(n, bad_before, alpha, needed)
+    n, bad_before, needed = (counts.astype(np.int64) for counts in (n, bad_before, needed))
+    # The smallest significant number of bad images, n + 1 where none is; Hoeffding's bound tells one.
+    log = -np.log(alpha)
+    rise = np.ceil(log + np.sqrt(log**2 + 4 * log * bad_before)).astype(np.int64)
+    low, high = bad_before - 1, np.minimum(bad_before + rise, n + 1)
+    while (high - low > 1).any():
+        middle = (low + high + 1) // 2
+        significant = fisher_p(bad_before, np.minimum(middle, n), n) <= alpha
+        significant |= middle > n
+        low, high = np.where(significant, low, middle), np.where(significant, middle, high)
+    least = np.minimum(np.maximum(high, bad_before + needed), n + 1)
+    images = np.maximum(n, 1)
+
+    def power(steps: np.ndarray) -> np.ndarray:
+        found = special.betainc(
+            np.maximum(least, 1), images - least + 1, np.minimum(bad_before / images + steps / STEPS, 1)
+        )
+        return np.asarray(np.where((least <= n) & (n > 0), found, 0.0))
+
+    highest = (STEPS * (1 - bad_before / images) + ROUNDING).astype(np.int64)
+    return np.asarray((smallest_step(power, highest) / STEPS)[back])
 
 
 def recall(before: Counts, after: Confusion, rules: Rules) -> RecallVerdict:
@@ -94,7 +127,8 @@ def recall(before: Counts, after: Confusion, rules: Rules) -> RecallVerdict:
     then = shares(tp, n)
     fell = tp - after.tp >= net_loss_needed(rules.margins, n)
     bad = _Bad(n - tp, after.fn, n)
-    drops = _detectable(bad, rules, after, rules.margins)
+    levels = family.planning_levels(n > 0, rules)
+    drops = detectable_drops(n, bad.before, levels, net_loss_needed(rules.margins, n))
     found = _family(bad, rules, after, then, after.recall, fell, drops)
     return RecallVerdict(*found, rules.alpha, rules.test)
 
@@ -106,8 +140,11 @@ def precision(before: Counts, after: Confusion, rules: Rules) -> PrecisionVerdic
     then = shares(tp, tp + fp)
     fell = precision_fell((tp, fp), (after.tp, after.fp), rules.margins)
     bad = _Bad(fp, after.fp, after.support.sum() - after.support)
-    # The margin is one of precision, not of the share of false positives: power is stated without it.
-    rises = _detectable(bad, rules, after, (0.0,) * len(rules.margins))
+    needed = new_false_positives_needed(tp, fp, rules.margins)
+    possible = np.isfinite(needed)
+    levels = family.planning_levels(after.support > 0, rules)
+    rises = detectable_drops(bad.images, fp, levels, np.where(possible, needed, 1).astype(np.int64))
+    rises = np.where(possible, rises, np.nan)
     drops = then - shares(tp, tp + fp + rises * bad.images)
     found = _family(bad, rules, after, then, after.precision, fell, drops)
     return PrecisionVerdict(*found, rules.alpha, rules.test)
@@ -124,8 +161,8 @@ def accuracy(
     net = right_before - right_after
     return judged(
         images=n, right_before=right_before, right_after=right_after, b=max(net, 0), c=max(-net, 0), p=p,
-        interval=None, detectable=detectable_drop(n, n - right_before, alpha, drop), drop=drop, alpha=alpha,
-        test=rule, floor=None, target=None, must_see=must_see,
+        interval=None, detectable=detectable_drop(n, n - right_before, alpha, images_needed(drop, n)),
+        drop=drop, alpha=alpha, test=rule, floor=None, target=None, must_see=must_see,
     )  # fmt: skip
 
 
@@ -142,17 +179,6 @@ class _Bad:
     images: np.ndarray
 
 
-def _detectable(bad: _Bad, rules: Rules, after: Confusion, margins: Sequence[float]) -> np.ndarray:
-    """The smallest rise of the share of bad images that would be found (C,); NaN where none would."""
-    levels = family.planning_levels(after.support > 0, rules)
-    columns = (bad.images.tolist(), bad.before.tolist(), levels.tolist(), margins)
-    seen = [
-        detectable_drop(images, before, level, margin) if images else None
-        for images, before, level, margin in zip(*columns, strict=True)
-    ]
-    return np.array([np.nan if rise is None else rise for rise in seen])
-
-
 def _family(
     bad: _Bad, rules: Rules, after: Confusion, then: np.ndarray, now: np.ndarray, fell: np.ndarray,
     detectable: np.ndarray,
@@ -167,12 +193,17 @@ def _family(
     )  # fmt: skip
     net = bad.after - bad.before
     rows = class_rows(
-        rules, support=after.support, before=then, after=now, b=np.maximum(net, 0), c=np.maximum(-net, 0),
-        p=p, detectable=possible(detectable, then), interval=None,
+        rules, support=after.support, before=then, after=now, fell=fell, b=np.maximum(net, 0),
+        c=np.maximum(-net, 0), p=p, detectable=possible(detectable, then), interval=None,
     )  # fmt: skip
-    return family.judge(Evidence(rows, fell, failures, pooled), rules)
+    bad_before, level = int(bad.before.sum()), rules.alpha * family.POOLED_SHARE
+    seen = detectable_drop(
+        pooled.images, min(bad_before, pooled.images), level, images_needed(rules.pooled_drop, pooled.images)
+    )
+    return family.judge(Evidence(rows, failures, pooled, seen), rules)
 
 
 def _pooled(bad_before: int, bad_after: int, images: int) -> Pooled:
-    p = fisher_p(np.array(bad_before), np.array(bad_after), np.array(images))
+    possible = min(bad_before, images)  # counts that were edited by hand may be more than there are
+    p = fisher_p(np.array(possible), np.array(bad_after), np.array(images))
     return Pooled(images, max(bad_after - bad_before, 0), max(bad_before - bad_after, 0), float(p))

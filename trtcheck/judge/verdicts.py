@@ -29,7 +29,8 @@ class ClassVerdict:
         support: Its labelled images.
         before: Recall (or precision) of the reference as a fraction; None where undefined.
         after: The same of the engine.
-        margin: The accepted drop.
+        margin: The drop that is too much; a smaller one is accepted.
+        fell: Whether the drop reaches the margin, compared in rational numbers.
         floor: The smallest accepted value; None where there is none.
         key: Whether it is a key class, which shares a part of alpha of its own.
         b: Images on which the reference was right and the engine wrong; for precision, images of other
@@ -51,6 +52,7 @@ class ClassVerdict:
     before: float | None
     after: float | None
     margin: float
+    fell: bool
     floor: float | None
     key: bool
     b: int
@@ -148,7 +150,10 @@ class AccuracyVerdict:
         images: Labelled images.
         before: Accuracy of the reference as a fraction.
         after: Accuracy of the engine.
-        margin: The accepted drop.
+        margin: The drop that is too much; a smaller one is accepted.
+        fell: Whether the drop reaches the margin, compared in rational numbers.
+        below_floor: Whether accuracy does not reach its floor.
+        below_target: Whether it does not reach its share of the reference's.
         b: Images that only the reference answered right.
         c: Images that only the engine answered right.
         p: One-sided exact p-value.
@@ -167,6 +172,9 @@ class AccuracyVerdict:
     before: float
     after: float
     margin: float
+    fell: bool
+    below_floor: bool
+    below_target: bool
     b: int
     c: int
     p: float

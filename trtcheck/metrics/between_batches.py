@@ -178,7 +178,8 @@ class Watched:
         """The largest difference of every image, as a fraction of its output's norm (count,)."""
         scale = np.maximum(self._norms, np.median(self._norms))
         scale[scale == 0] = self._largest_norm or 1.0
-        return np.asarray(self._worst / scale)
+        with np.errstate(invalid="ignore"):  # NaN, which counts as beyond every limit, of two infinities
+            return np.asarray(self._worst / scale)
 
     def answers(self) -> AnswerDifference:
         """Whose answer differs."""
@@ -198,7 +199,8 @@ def _norm(values: np.ndarray) -> float:
     if is_exact(values):
         return 0.0
     numbers = values.astype(np.float64)
-    return float(np.linalg.norm(numbers[np.isfinite(numbers)]))
+    with np.errstate(over="ignore"):  # infinite, where numbers are too large to square
+        return float(np.linalg.norm(numbers[np.isfinite(numbers)]))
 
 
 def watch(

@@ -32,18 +32,36 @@ def in_chunks(classes: int, cells: int = 0, **vectors: np.ndarray) -> Iterator[t
     Raises:
         ValueError: The arrays differ in length, or hold something else than labels of the classes.
     """
-    sizes = {vector.shape for vector in vectors.values()}
-    if len(sizes) > 1 or any(len(shape) != 1 for shape in sizes):
-        *most, last = (f"{name} {vector.shape}" for name, vector in vectors.items())
-        count = {2: "two", 3: "three"}[len(vectors)]
-        raise ValueError(f"{', '.join(most)} and {last} must be {count} equal vectors")
-    for name, vector in vectors.items():
-        if vector.dtype.kind not in "iub":
-            raise ValueError(f"{name} must hold integer labels, got {vector.dtype}")
-    ((images,),) = sizes
+    names, labels = tuple(vectors), label_vectors(**vectors)
     size = max(CHUNK, cells)
-    for start in range(0, max(images, 1), size):
-        yield tuple(_indices(name, vectors[name][start : start + size], classes) for name in vectors)
+    for start in range(0, max(len(labels[0]), 1), size):
+        chunks = (vector[start : start + size] for vector in labels)
+        yield tuple(_indices(name, chunk, classes) for name, chunk in zip(names, chunks, strict=True))
+
+
+def label_vectors(**vectors: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Labels of the same images as arrays; plain lists are taken, too.
+
+    Args:
+        vectors: Two or three vectors of integer labels (N,) by name, -1 for none.
+
+    Raises:
+        ValueError: The vectors differ in length, or hold something else than labels.
+    """
+    # An empty list holds no numbers at all, and would be one of floats.
+    arrays = {
+        name: np.asarray(given, None if len(np.shape(given)) != 1 or len(given) else np.intp)
+        for name, given in vectors.items()
+    }
+    shapes = {array.shape for array in arrays.values()}
+    if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
+        *most, last = (f"{name} {array.shape}" for name, array in arrays.items())
+        count = {2: "two", 3: "three"}[len(arrays)]
+        raise ValueError(f"{', '.join(most)} and {last} must be {count} equal vectors")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iub":
+            raise ValueError(f"{name} must hold integer labels, got {array.dtype}")
+    return tuple(arrays.values())
 
 
 def _indices(name: str, labels: np.ndarray, classes: int) -> np.ndarray:

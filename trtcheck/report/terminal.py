@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 from trtcheck.case import Check
 from trtcheck.names import fraction, points
 from trtcheck.report import false_alarm
-from trtcheck.report.view.records import warnings_of
 
 _COLORS = {"fail": "red", "error": "red", "inconclusive": "yellow", "pass": "green", "skipped": "yellow"}
 _ALARMING = ("error", "fail")
@@ -37,7 +37,7 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
             if item["verdict"] != verdict or same in seen:
                 continue
             seen.add(same)
-            strict = " fails (strict)" if verdict == "inconclusive" and item["fails"] else ""
+            strict = " fails here" if verdict == "inconclusive" and item["fails"] else ""
             yield from _told(f"{verdict.upper()} {item['nodeid']}{strict}", item["message"], _COLORS[verdict])
     yield from _warnings(items)
     for engine in document["engines"]:
@@ -65,7 +65,7 @@ def _warnings(items: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
     """One line a warning; what is said of several engines of one model is said once."""
     first: dict[tuple[str, str], str] = {}
     for item in items:
-        for text in warnings_of(item):
+        for text in item["warnings"]:
             first.setdefault((item["model"], text), item["nodeid"])
     for (_model, text), nodeid in first.items():
         yield from _told(f"WARNING {nodeid}", text, "yellow")
@@ -99,10 +99,16 @@ def _unapproved(
         and engine["baseline"]["status"] == "missing"
         and (engine["model"], engine["engine"]) not in failed
     ]
-    if missing:
+    if missing and not _is_part(command):
         approve = " ".join(part for part in ("pytest", command, "--trt-update-baselines") if part)
         every = ", ".join(f"{engine['model']}[{engine['engine']}]" for engine in missing)
         yield Line(f"no baseline yet: {every}; approve: {approve}")
+
+
+def _is_part(command: str) -> bool:
+    """Whether *command* runs some of the checks only, which approves nothing."""
+    chosen = ("-k", "-m", "--lf", "--last-failed", "--deselect")
+    return any("::" in word or word.startswith(chosen) for word in shlex.split(command))
 
 
 def _engine(engine: Mapping[str, Any], untold: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 METHODS = ("entropy", "minmax", "percentile")
 RESTS = ("fp16", "fp32")
 _NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DEFAULTS = Case(name="defaults", onnx=Path(), data="")
 
 
@@ -119,6 +120,13 @@ def _classes(table: Table) -> tuple[str, ...] | None:
         raise SuiteError(
             f"{table.at('classes')} has a wrong value", where=table.path,
             expected="a list of different class names", found=found,
+        )  # fmt: skip
+    unreadable = [name for name in names if not name or _CONTROL.search(name)]
+    if unreadable:
+        raise SuiteError(
+            f"{table.at('classes')} has a wrong value", where=table.path,
+            expected="class names of a character or more, without control characters",
+            found=repr(unreadable[0]),
         )  # fmt: skip
     return names
 

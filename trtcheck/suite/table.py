@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trtcheck.errors import OptionError, SuiteError
-from trtcheck.given import LARGEST, real
+from trtcheck.given import LARGEST, TEXTS, real, shown
 from trtcheck.settings import at_home, kind_of
 
 T = TypeVar("T")
@@ -31,13 +31,8 @@ class Table:
     def wrong(self, name: str, expected: str, what: str = "has a wrong value") -> SuiteError:
         """The error that says what is wrong with *name*."""
         return SuiteError(
-            f"{self.at(name)} {what}", where=self.path, expected=expected, found=self.show(name)
+            f"{self.at(name)} {what}", where=self.path, expected=expected, found=shown(self.values.get(name))
         )
-
-    def show(self, name: str) -> str:
-        """The value of *name* with its type, for messages."""
-        value = self.values.get(name)
-        return f"{value!r} ({type(value).__name__})"
 
     def get(self, name: str, default: T, expected: str, read: Callable[[Any], T | None]) -> T:
         """The value of *name* as *read* has it (None: wrong), or *default* where it is not given."""
@@ -64,7 +59,7 @@ class Table:
 
     def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         """A list of strings."""
-        return self.get(name, default, "a list of strings", _texts)
+        return self.get(name, default, *TEXTS)
 
     def table(self, name: str) -> Table | None:
         """The table *name*; None where there is none."""
@@ -117,9 +112,3 @@ def number(value: object) -> bool:
 def whole(value: object, least: int = 1) -> bool:
     """Whether *value* is a whole number, *least* or more."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
-
-
-def _texts(value: object) -> tuple[str, ...] | None:
-    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
-        return tuple(value)
-    return None

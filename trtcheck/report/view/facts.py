@@ -152,7 +152,7 @@ def of_flips(engine: Record, items: Iterable[Record]) -> tuple[Fact, ...]:
 def _churn(rate: float, bounds: Record | None) -> str:
     told = names.percent(rate)
     if bounds is not None:
-        high, sure = names.percent(bounds["high"], up=True), names.percent(bounds["confidence"])
+        high, sure = names.percent(bounds["high"], up=True), names.confidence(bounds["confidence"])
         told += f", at most {high} with {sure} confidence"
         told += "" if bounds["limit"] is None else f"; limit {names.percent(bounds['limit'])}"
     return told

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trtcheck.report.view.formats import shown_engine
 from trtcheck.report.view.links import check_anchor
-from trtcheck.report.view.records import CHECKS, PER_CLASS, Pair, Record, pair, warnings_of
+from trtcheck.report.view.records import CHECKS, PER_CLASS, Pair, Record, pair
 from trtcheck.report.view.statuses import STATUSES, WARNING, Status
 
 SHOWN_CLAUSES = 12
@@ -91,7 +91,7 @@ def _finding(group: Sequence[tuple[Record, str]], pages: Mapping[Pair, str]) -> 
         more=";\n".join(every[SHOWN_CLAUSES:]),
         hidden=len(every[SHOWN_CLAUSES:]),
         nodeids=tuple(item["nodeid"] for item in items),
-        warnings=tuple(dict.fromkeys(text for item in items for text in warnings_of(item))),
+        warnings=tuple(dict.fromkeys(text for item in items for text in item["warnings"])),
         notes=tuple(dict.fromkeys(note for item in items for note in item["notes"])),
         page=pages.get(pair(first)),
         detail=_detail(first),
@@ -126,7 +126,7 @@ def warnings(items: Sequence[Record], pages: Mapping[Pair, str]) -> tuple[Warned
     """What the *items* warn of, in their order; what is said of several engines of a model is one."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for item in items:
-        for text in warnings_of(item):
+        for text in item["warnings"]:
             groups.setdefault((item["model"], text), []).append(item)
     return tuple(
         Warned(

@@ -17,7 +17,6 @@ from trtcheck.report.view.records import (
     fall,
     own_items,
     pair,
-    warnings_of,
     worst_first,
 )
 from trtcheck.report.view.sentences import headline, summary
@@ -143,7 +142,7 @@ def _engine_row(engine: Record, items: Sequence[Record], page: str) -> EngineRow
             status=min((STATUSES[item["verdict"]] for item in own), key=lambda status: status.rank),
             href=f"{page}#{check_anchor(check)}",
             unsure=sum(map(_unsure_classes, own)),
-            warnings=len({text for item in own for text in warnings_of(item)}),
+            warnings=len({text for item in own for text in item["warnings"]}),
         )
 
     accuracy, flips = engine["accuracy"] or {}, engine["flips"]

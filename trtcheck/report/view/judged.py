@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from trtcheck.case import Check, DropTest
-from trtcheck.names import percent
+from trtcheck.names import confidence, percent
 from trtcheck.report.view import formats
 from trtcheck.report.view.links import numbered
 from trtcheck.report.view.records import PER_CLASS, Record, fall
@@ -222,7 +222,7 @@ def _change(before: Column, alpha: float, drop: Callable[[Record], float | None]
     """Before, after, the drop with its interval, and the limits."""
     interval = Column(
         "drop's interval",
-        hint=f"in points; each end is a one-sided bound with {percent(1 - alpha)} confidence (Tango)",
+        hint=f"in points; each end is a one-sided bound with {confidence(1 - alpha)} confidence (Tango)",
     )
     floor = Column("floor", hint="smallest accepted value, whatever the reference's")
     return (

@@ -28,11 +28,6 @@ def own_items(document: Record, engine: Record) -> list[Record]:
     return [item for item in document["items"] if pair(item) == pair(engine)]
 
 
-def warnings_of(item: Record) -> list[str]:
-    """The warnings of an item, unless it fails by them and its message holds them."""
-    return [text for text in item["warnings"] if text not in item["message"]]
-
-
 def worst_first(items: Iterable[Record]) -> list[Record]:
     """By verdict, then by the largest loss, then by what tells most; a failed build explains the rest."""
 

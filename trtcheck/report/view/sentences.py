@@ -87,7 +87,7 @@ def _unsure(items: Sequence[Record]) -> list[str]:
 def _said(item: Record) -> str:
     """One finding in one sentence, the first of its clauses."""
     singular, _ = _VERBS[item["verdict"]]
-    strict = " and fails (strict)" if is_strict(item) else ""
+    strict = " and fails here" if is_strict(item) else ""
     return f"{_subject(pair(item))} {singular}{strict}: {_first_clause(item)}"
 
 
