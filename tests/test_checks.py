@@ -206,22 +206,22 @@ def test_inconclusive_classes_and_empty_ones_are_named():
     evaluation = judged(truth, truth, truth, ("Shirt", "Coat", "Bag"))
     outcome = checks.recall(evaluation, GATES)
     assert outcome.verdict is PASS
-    assert "recall holds in 1 class: no class fell" in outcome.message
-    assert "8 images of class 'Coat': no drop can be seen; about 100 images would show" in outcome.message
+    assert "recall holds in 1 class of 3: none of them fell" in outcome.message
+    assert "8 images of class 'Coat': no drop is sure to be seen, about 100 images would show" in outcome.message
     assert "no images of 'Bag'" in outcome.message
     assert outcome.measured["classes"][2]["before"] is None
     few = judged([0, 1, 0, 1], [0, 1, 0, 1], [0, 1, 0, 0], ("Shirt", "Coat"))
     outcome = checks.recall(few, GATES)
     assert outcome.verdict is INCONCLUSIVE
     assert (
-        "'Coat' fell by 50.0 points of 2 images, which can be noise; no drop can be seen" in outcome.message
+        "'Coat' fell by 50.0 points of 2 images, which can be noise: no drop is sure to be seen" in outcome.message
     )
     outcome = checks.accuracy(few, GATES)
     assert outcome.verdict is INCONCLUSIVE
     assert outcome.message.startswith(
         "accuracy 1.000 -> .750 of 4 images: fell by 25.0 points, which can be noise (1 newly wrong"
     )
-    assert "no drop can be seen; about 50 images would show 23.1 points" in outcome.message
+    assert "no drop is sure to be seen, about 50 images would show 23.1 points" in outcome.message
 
 
 def test_margins_of_single_classes():

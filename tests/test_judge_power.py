@@ -123,7 +123,9 @@ def test_a_drop_is_seen_from_the_smallest_on(n, flips, drop):
     row = np.array([n]), np.array([0.01])
     (smallest,) = minimum_detectable_drops(*row, np.zeros(1), flips)
     for asked in (drop, float(np.nan_to_num(smallest)), float(np.nan_to_num(smallest)) - 0.001):
-        assert drops_seen(*row, np.array([asked]), np.array([flips]))[0] == (asked >= smallest - 1e-9)
+        assert drops_seen(*row, np.zeros(1), np.array([flips]), np.array([asked]))[0] == (
+            asked >= smallest - 1e-9
+        )
 
 
 def test_more_harmless_flips_hide_more():

@@ -453,3 +453,23 @@ def test_a_class_without_images_is_below_no_floor():
     truth = np.zeros(500, int)
     empty = judge.recall(truth, truth, truth, classes=["a", "b"], floor=0.9, key_classes=["b"]).classes[1]
     assert (empty.below_floor, empty.verdict) == (False, INCONCLUSIVE)
+
+
+def test_what_it_would_take_counts_the_margin_in():
+    # Exactly the margin is observed half of the time, whatever the number of images.
+    vectors = answers((100, 1, 0), (100, 0, 0))
+    enough = judge.recall(*vectors, classes=2).classes[0].enough
+    assert 0.01 < enough.drop <= 0.0125
+    truth, reference, candidate = answers((enough.images, 0, 0), (enough.images, 0, 0))
+    assert judge.recall(truth, reference, candidate, classes=2).classes[0].detectable == enough.drop
+
+
+def test_a_key_class_without_images_is_planned_like_one_with_some():
+    vectors = answers((2000, 0, 0), (2000, 0, 0), (0, 0, 0))
+    enough = judge.recall(*vectors, classes=["a", "b", "crack"], key_classes=["crack"]).classes[2].enough
+    assert enough == judge.Enough(100, 0.156)  # as for any single key class, at a quarter of alpha
+
+
+def test_a_rule_that_is_none_is_refused_with_those_that_are():
+    with pytest.raises(ValueError, match="test is 'guess', expected 'paired', 'threshold', 'proven'"):
+        judge.recall([0], [0], [0], classes=1, test="guess")

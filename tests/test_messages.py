@@ -21,7 +21,7 @@ def test_a_class_that_rose_hides_nothing():
     told = recalled(truth, reference, truth, classes=["rare", "b"])
     assert "a drop under 2.1 points could have been missed in any class" in told
     only = recalled(truth[:12], reference[:12], truth[:12], classes=["rare", "b"])
-    assert "recall holds in 1 class: no class fell; the drop is at most -" in only
+    assert "recall holds in 1 class of 2: none of them fell; the drop is at most -" in only
 
 
 def test_where_no_other_class_is_there_precision_cannot_fall():

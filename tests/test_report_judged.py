@@ -117,7 +117,7 @@ def test_a_class_that_cannot_be_told_says_what_is_missing(tmp_path):
         "the drop can be noise; about 20\N{NARROW NO-BREAK SPACE}000 images would show 0.4 points",
         "nothing to lose: the reference is never right",
         "no answer is this class any more",
-        "the drop can be noise; no drop can be seen",
+        "the drop can be noise; no drop is sure to be seen",
         "no images; about 50 images would show 3.5 points",
         "no answer of the reference is this class: nothing can be compared",
         "",

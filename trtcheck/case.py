@@ -229,7 +229,7 @@ class ClassGates:
     """Limits of one class; None means the model's own.
 
     Attributes:
-        recall_drop: Largest accepted drop of recall, as a fraction.
+        recall_drop: The drop of recall that is too much, as a fraction: a smaller one is accepted.
         precision_drop: The same for precision.
         recall_floor: Smallest accepted recall, whatever the reference's.
         precision_floor: The same for precision.
@@ -280,7 +280,8 @@ class Gates:
     """Limits of one model.
 
     Attributes:
-        recall_drop: Largest drop of a class's recall that is accepted, as a fraction (0.01 is one point).
+        recall_drop: The drop of a class's recall that is too much, as a fraction (0.01 is one point): a
+            smaller one is accepted, one of exactly as much is not.
         precision_drop: The same for precision.
         accuracy_drop: The same for accuracy over all labelled images.
         top_k_accuracy_drop: The same for top-k accuracy; None leaves it ungated.

@@ -69,9 +69,10 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
     verdict, told = result.verdict, [messages.accuracy("accuracy", result)]
     if verdict is Verdict.PASS and _no_better_than_guessing(result, len(evaluation.classes)):
         verdict = Verdict.INCONCLUSIVE
-        told.append(
+        told.insert(
+            0,
             f"the reference itself is no better than guessing among {len(evaluation.classes)} classes: "
-            "check labels, the order of classes and the preprocessing (scale, mean, std)"
+            "check labels, the order of classes and the preprocessing (scale, mean, std)",
         )
     if gates.top_k_accuracy_drop is not None:
         verdict = worst((verdict, top_k.verdict))
@@ -104,6 +105,8 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
 
 def _no_better_than_guessing(result: AccuracyVerdict, classes: int) -> bool:
     """Whether the reference's accuracy is explained by drawing classes at random (exact binomial test)."""
+    if classes < 2:
+        return False  # there is nothing to guess
     right = round(result.before * result.images)
     return bool(stats.binomtest(right, result.images, 1 / classes, "greater").pvalue > result.alpha)
 

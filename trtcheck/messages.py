@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trtcheck.case import Check, DropTest, Verdict
 from trtcheck.judge.verdicts import AccuracyVerdict, ClassesVerdict, ClassVerdict, Enough, PooledVerdict
-from trtcheck.names import fraction, listed, p_value, percent, points
+from trtcheck.names import confidence, fraction, listed, p_value, percent, points
 
 _TOLD = 10
 """Failed classes whose figures stand in the message; the rest are named or counted."""
@@ -19,8 +19,8 @@ def accuracy(what: str, result: AccuracyVerdict) -> str:
     change = (
         f"{what} {fraction(result.before)} -> {fraction(result.after)} of {_counted(result.images, 'image')}"
     )
-    flips = f"{result.b} newly wrong, {result.c} newly right, {p_value(result.p)}"
-    evidence = f"{flips}, limit {points(result.margin)}"
+    flips = _flips(result, ("newly wrong", "newly right"))
+    evidence = f"{flips}, {p_value(result.p)}, limit {points(result.margin)}"
     match result.verdict:
         case Verdict.FAIL:
             return f"{change}: {'; '.join(_accuracy_reasons(result, evidence))}"
@@ -47,22 +47,29 @@ def _accuracy_reasons(result: AccuracyVerdict, evidence: str) -> list[str]:
         reasons.append(f"below {percent(result.target)} of the reference's, which is {fraction(least)}{more}")
     if reasons and not result.fell:
         return reasons
-    reasons.append(_fall(result, evidence))
-    return reasons
+    proven = result.test is DropTest.PROVEN
+    fell = _not_proven(result, result.alpha) if proven else f"fell by {points(result.drop)}"
+    return [*reasons, f"{fell} ({evidence})"]
 
 
-def _fall(result: AccuracyVerdict | ClassVerdict, evidence: str, test: DropTest | None = None) -> str:
-    """The fall of a figure that fails by it, and by which rule."""
-    rule = result.test if isinstance(result, AccuracyVerdict) else test
-    if rule is DropTest.PROVEN:
-        bound = None if result.interval is None else result.interval[1]
-        return f"not proven: the drop is {points(result.drop)} and may be {points(bound)} ({evidence})"
-    return f"fell by {points(result.drop)} ({evidence})"
+def _flips(row: AccuracyVerdict | ClassVerdict, kind: tuple[str, str]) -> str:
+    """The images that changed either way, or by how many more one way where only counts are known."""
+    if row.interval is None and row.drop is not None:
+        net, (worse, better) = row.b - row.c, kind
+        return f"by counts alone {abs(net)} more {worse if net >= 0 else better}"
+    return f"{row.b} {kind[0]}, {row.c} {kind[1]}"
+
+
+def _not_proven(row: AccuracyVerdict | ClassVerdict, alpha: float) -> str:
+    """That a drop is not proven to be harmless, and how large it may be."""
+    bound = "any drop is possible" if row.interval is None else f"the drop may be {points(row.interval[1])}"
+    return f"not proven to hold: {bound} at {confidence(1 - alpha)} confidence"
 
 
 def _accuracy_missed(result: AccuracyVerdict) -> str:
     if result.test is DropTest.PROVEN and result.interval is not None:
-        return f"proven: the drop is at most {points(result.interval[1])}"
+        sure = confidence(1 - result.alpha)
+        return f"proven: the drop is at most {points(result.interval[1])}, at {sure} confidence"
     return f"{_under(result.detectable)} could have been missed"
 
 
@@ -90,8 +97,10 @@ def _missing(row: AccuracyVerdict | ClassVerdict) -> str:
 
 def _cannot_see(detectable: float | None, enough: Enough | None) -> str:
     """What so few images cannot show, and how many would."""
-    seen = "no drop can be seen" if detectable is None else f"drops under {points(detectable)} cannot be seen"
-    return "; ".join(filter(None, [seen, _enough(enough)]))
+    seen = "no drop is sure to be seen"
+    if detectable is not None:
+        seen = f"drops under {points(detectable)} cannot be seen"
+    return ", ".join(filter(None, [seen, _enough(enough)]))
 
 
 def _enough(enough: Enough | None) -> str:
@@ -101,33 +110,36 @@ def _enough(enough: Enough | None) -> str:
 def classes(check: Check, result: ClassesVerdict) -> str:
     """The failed classes with their figures; or how far the others held, and which cannot be told."""
     failed = result.named(Verdict.FAIL)
-    parts = [_class_message(check, row, result.test) for row in failed[:_TOLD]]
+    parts = [_class_message(check, row, result) for row in failed[:_TOLD]]
     if failed[_TOLD:]:
         parts[-1] += f"; also of {listed((row.name for row in failed[_TOLD:]), _TOLD)}"
     if result.pooled.verdict is Verdict.FAIL:
         parts.append(_pooled_message(check, result.pooled))
-    if not parts:
-        parts += _held(check, result)
-    parts += _unsure(result)
+    if parts:
+        parts += _unsure(result)
+    elif result.verdict is Verdict.INCONCLUSIVE:  # the reason first
+        parts = [*_unsure(result), *_held(check, result)]
+    else:
+        parts = [*_held(check, result), *_unsure(result)]
     empty = result.named(Verdict.SKIPPED)
     if empty and not failed:
         parts.append(f"no images of {listed(row.name for row in empty)}")
     return "; ".join(parts)
 
 
-def _class_message(check: Check, row: ClassVerdict, test: DropTest) -> str:
+def _class_message(check: Check, row: ClassVerdict, result: ClassesVerdict) -> str:
     kind = ("newly wrong", "newly right") if check is Check.RECALL else ("new false positives", "gone")
     key = "key class " if row.key else ""
     what = f"{check.value} of {key}'{row.name}'"
-    flips = f"support {row.support}: {row.b} {kind[0]}, {row.c} {kind[1]}"
+    flips = f"support {row.support}: {_flips(row, kind)}"
     if row.below_floor:
         more = _told_apart(row.after, row.floor)
         change = f"{what} is {fraction(row.after)}, below the floor of {_share(row.floor)}{more}"
         return f"{change} (before: {fraction(row.before)}, {flips})"
-    if test is DropTest.PROVEN:
-        evidence = f"{flips}, limit {points(row.margin)}"
-        return f"{what} {fraction(row.before)} -> {fraction(row.after)}: {_fall(row, evidence, test)}"
-    p = f", {p_value(row.p_adjusted)}" if test is DropTest.PAIRED else ""
+    if result.test is DropTest.PROVEN:
+        change = f"{what} {fraction(row.before)} -> {fraction(row.after)}"
+        return f"{change}: {_not_proven(row, result.alpha)} ({flips}, limit {points(row.margin)})"
+    p = f", {p_value(row.p_adjusted)}" if result.test is DropTest.PAIRED else ""
     return (
         f"{what} fell from {fraction(row.before)} to {fraction(row.after)} "
         f"({flips}{p}, limit {points(row.margin)})"
@@ -159,8 +171,11 @@ def _held(check: Check, result: ClassesVerdict) -> list[str]:
         return []
     worst = passed[0]
     fell = worst.drop is not None and worst.drop > 0
-    largest = f"largest drop {points(worst.drop)} ('{worst.name}')" if fell else "no class fell"
-    held = f"{check.value} holds in {_counted(len(passed), 'class', 'classes')}: {largest}"
+    others = len(passed) < len(result.classes)
+    largest = f"largest drop{' among them' if others else ''} {points(worst.drop)} ('{worst.name}')"
+    held = f"{check.value} holds in {_counted(len(passed), 'class', 'classes')}"
+    held += f" of {len(result.classes)}" if others else ""
+    held += f": {largest if fell else 'none of them fell' if others else 'no class fell'}"
     return [held, *_missed(passed, result)]
 
 
@@ -169,7 +184,8 @@ def _missed(rows: Sequence[ClassVerdict], result: ClassesVerdict) -> list[str]:
     if result.test is DropTest.PROVEN:
         widest = max(rows, key=lambda row: row.interval[1] if row.interval else 0.0)
         bound = points(widest.interval[1] if widest.interval else None)
-        return [f"proven: no class's drop is larger than {bound} ('{widest.name}')"]
+        sure = confidence(1 - result.alpha)
+        return [f"proven for each of them: at most {bound} ('{widest.name}'), at {sure} confidence"]
     # What is blind and passes is proven not to have dropped: its power says nothing.
     rows = [row for row in rows if not row.blind] or rows
     blindest = max(rows, key=lambda row: 2.0 if row.detectable is None else row.detectable)
@@ -215,6 +231,6 @@ def _want_of_images(row: ClassVerdict) -> str:
     number = _counted(row.support, "image")
     if row.fell:
         told = f"{what} fell by {points(row.drop)} of {number}, which can be noise"
-        return "; ".join(filter(None, [told, _missing(row)]))
+        return ": ".join(filter(None, [told, _missing(row)]))
     of = f"{number} of {'key ' if row.key else ''}class '{row.name}'"
     return f"{of}: {_cannot_see(row.detectable, row.enough)}"

@@ -73,6 +73,12 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
     Raises:
         BaselineError: What changed makes a comparison impossible.
     """
+    of, own = f"{baseline.model}[{baseline.engine}]", f"{evaluation.model}[{evaluation.engine}]"
+    if of != own:
+        raise BaselineError(
+            "the baseline was approved for another model or engine", where=path, expected=own, found=of,
+            hint=f"restore the file, or make it anew: {schema.UPDATE}",
+        )  # fmt: skip
     place = schema.environment_of(evaluation.record)
     for name in [name for name in place if name != "packages"]:
         then = baseline.environment.get(name)

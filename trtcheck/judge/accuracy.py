@@ -8,7 +8,7 @@ import numpy as np
 
 from trtcheck.case import DropTest, Verdict
 from trtcheck.judge.enough import for_accuracy
-from trtcheck.judge.family import ALPHA, MUST_SEE, by_rule, check_alpha, check_shares
+from trtcheck.judge.family import ALPHA, MUST_SEE, by_rule, check_alpha, check_shares, rule_of
 from trtcheck.judge.paired import mcnemar_p, ratio, reaches
 from trtcheck.judge.power import minimum_detectable_drop
 from trtcheck.judge.tango import score_interval
@@ -92,7 +92,7 @@ def top_k_accuracy(
     check_alpha(alpha)
     n = len(reference)
     b, c = int((reference & ~candidate).sum()), int((candidate & ~reference).sum())
-    rule = DropTest(test)
+    rule = rule_of(test)
     low, high = score_interval(np.array(b), np.array(c), np.array(n), 1 - alpha)
     level = 1.0 if rule is DropTest.THRESHOLD else alpha
     result = judged(

@@ -21,6 +21,8 @@ from trtcheck.metrics.paired import PairedCounts
 
 WORTH_SEEING = 0.2
 """The drop that more images are to show where none was observed, unless even less must be seen."""
+ABOVE_MARGIN = 1.25
+"""A drop of just the margin is observed half of the time, whatever the number of images: so much more is."""
 MOST = 100_000
 """More images of a class than this are not proposed: what they can show has to be searched class by class."""
 
@@ -35,7 +37,9 @@ def for_accuracy(result: AccuracyVerdict, must_see: float) -> AccuracyVerdict:
     wanted = _wanted(result, must_see)
     if wanted is None:
         return result
-    [enough] = _for_shares([result.images], [wanted], [result.c], np.array([result.alpha]), ROUND_NUMBERS[-1])
+    [enough] = _for_shares(
+        [result.images], [result.margin], [wanted], [result.c], np.array([result.alpha]), ROUND_NUMBERS[-1]
+    )
     return replace(result, enough=enough)
 
 
@@ -47,12 +51,9 @@ def for_recall(rows: Sequence[ClassVerdict], levels: np.ndarray, must_see: float
         levels: The levels (C,) at which their power is stated.
         must_see: The largest detectable drop of a class that is not blind.
     """
-    drops = [_wanted(row, must_see) if row.support else WORTH_SEEING for row in rows]
-    asked = [
-        None if row.verdict is not Verdict.INCONCLUSIVE else drop
-        for row, drop in zip(rows, drops, strict=True)
-    ]
-    found = _for_shares([row.support for row in rows], asked, [row.c for row in rows], levels, MOST)
+    drops = [_wanted(row, must_see) for row in rows]
+    margins, better = [row.margin for row in rows], [row.c for row in rows]
+    found = _for_shares([row.support for row in rows], margins, drops, better, levels, MOST)
     return tuple(replace(row, enough=enough) for row, enough in zip(rows, found, strict=True))
 
 
@@ -67,16 +68,17 @@ def for_precision(
         levels: The levels (C,) at which their power is stated.
         must_see: The largest detectable drop of a class that is not blind.
     """
+    # How often a class without images would be answered is not known.
     drops = _numbers([_wanted(row, must_see) if row.support else None for row in rows])
+    margins = np.array([row.margin for row in rows])
 
     def seen(classes: np.ndarray, images: int) -> np.ndarray:
-        none = np.zeros(len(classes))
         scaled = _scaled(counts, classes, images)
-        return precision_drops_seen(*scaled, levels[classes], none, drops[classes])
+        return precision_drops_seen(*scaled, levels[classes], margins[classes], drops[classes])
 
     def shown(classes: np.ndarray, images: int) -> np.ndarray:
-        none = np.zeros(len(classes))
-        return detectable_precision_drops(*_scaled(counts, classes, images), levels[classes], none)
+        scaled = _scaled(counts, classes, images)
+        return detectable_precision_drops(*scaled, levels[classes], margins[classes])
 
     found = _first_enough(counts.support, drops, seen, shown, MOST)
     return tuple(replace(row, enough=enough) for row, enough in zip(rows, found, strict=True))
@@ -85,28 +87,37 @@ def for_precision(
 def _wanted(row: ClassVerdict | AccuracyVerdict, must_see: float) -> float | None:
     """The drop of *row* that more images are to show: the one observed, or one that is worth seeing.
 
-    None where it is not inconclusive for want of images.
+    None where it is not inconclusive for want of images, or has less to lose.
     """
-    if row.verdict is not Verdict.INCONCLUSIVE or row.drop is None or not row.before:
+    if row.verdict is not Verdict.INCONCLUSIVE:
         return None
-    return min(row.drop if row.fell else min(WORTH_SEEING, must_see), row.before)
+    worth = max(min(WORTH_SEEING, must_see), ABOVE_MARGIN * row.margin)
+    if isinstance(row, ClassVerdict) and row.support == 0:
+        return worth
+    if row.drop is None or not row.before:
+        return None
+    if row.fell:
+        drop = max(row.drop, ABOVE_MARGIN * row.margin)
+        return drop if drop <= row.before else None
+    return min(worth, row.before)
 
 
 def _for_shares(
-    images: Sequence[int], drops: Sequence[float | None], better: Sequence[int], levels: np.ndarray, most: int
-) -> list[Enough | None]:
+    images: Sequence[int], limits: Sequence[float], drops: Sequence[float | None], better: Sequence[int],
+    levels: np.ndarray, most: int,
+) -> list[Enough | None]:  # fmt: skip
     """How many images show *drops* of shares of right answers (C,), if flips stay as frequent as *better*."""
-    support, wanted = np.array(images), _numbers(drops)
+    support, margins, wanted = np.array(images), np.array(limits), _numbers(drops)
     # More flips hide more, and there is room for the drop besides those in either direction.
     flips = np.clip(np.array(better) / np.maximum(support, 1), BENIGN_FLIPS, 0.49)
 
     def seen(classes: np.ndarray, number: int) -> np.ndarray:
         n = np.full(len(classes), number)
-        return drops_seen(n, levels[classes], wanted[classes], flips[classes])
+        return drops_seen(n, levels[classes], margins[classes], flips[classes], wanted[classes])
 
     def shown(classes: np.ndarray, number: int) -> np.ndarray:
         n = np.full(len(classes), number)
-        return minimum_detectable_drops(n, levels[classes], np.zeros(len(classes)), flips[classes])
+        return minimum_detectable_drops(n, levels[classes], margins[classes], flips[classes])
 
     return _first_enough(support, wanted, seen, shown, most)
 

@@ -85,7 +85,7 @@ class Rules:
         return cls(
             classes=names, margins=tuple(float(own) for own in _own(drops, names, drop)),
             floors=_own(floors, names, floor),
-            keys=tuple(name in keys for name in names), alpha=alpha, test=DropTest(test),
+            keys=tuple(name in keys for name in names), alpha=alpha, test=rule_of(test),
             pooled_drop=pooled_drop_of(drop) if pooled_drop is None else pooled_drop, must_see=must_see,
         )  # fmt: skip
 
@@ -110,6 +110,17 @@ def _own(limits: Mapping[str, T], names: Sequence[str], general: T) -> tuple[T, 
         for name in matching(entry, names):
             own.setdefault(name, limit)
     return tuple(own.get(name, general) for name in names)
+
+
+def rule_of(test: DropTest | str) -> DropTest:
+    """The rule that *test* names.
+
+    Raises:
+        ValueError: It names none.
+    """
+    if test not in list(DropTest):
+        raise ValueError(f"test is {test!r}, expected {', '.join(repr(rule.value) for rule in DropTest)}")
+    return DropTest(test)
 
 
 def check_alpha(alpha: float) -> None:
@@ -211,12 +222,15 @@ def groups(tested: np.ndarray, keys: np.ndarray, alpha: float) -> list[tuple[np.
 def planning_levels(tested: np.ndarray, rules: Rules) -> np.ndarray:
     """The level (C,) at which each class's power is stated: its group's, by the number of classes in it.
 
-    It is fixed before any answer is seen. A plain threshold asks for no significance: 1.
+    It is fixed before any answer is seen. A class without images is planned as if it had some. A plain
+    threshold asks for no significance: 1.
     """
-    levels = np.ones(len(tested))
-    if rules.test is not DropTest.THRESHOLD:
-        for group, level in groups(tested, np.array(rules.keys, bool), rules.alpha):
-            levels[group] = level / group.sum()
+    if rules.test is DropTest.THRESHOLD:
+        return np.ones(len(tested))
+    keys = np.array(rules.keys, bool)
+    levels = rules.alpha * (1 - POOLED_SHARE) / 2 / (1 + np.where(keys, (tested & keys).sum(), 0))
+    for group, level in groups(tested, keys, rules.alpha):
+        levels[group] = level / group.sum()
     return levels
 
 

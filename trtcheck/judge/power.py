@@ -74,11 +74,13 @@ def minimum_detectable_drops(
     return np.asarray((smallest_step(lambda steps: power(steps / STEPS), highest) / STEPS)[back])
 
 
-def drops_seen(n: np.ndarray, alpha: np.ndarray, drops: np.ndarray, flips: np.ndarray) -> np.ndarray:
-    """Whether `minimum_detectable_drops` without margins are at most *drops* (C,); bool (C,)."""
-    (images, alphas, wanted, flips), back = different(n, alpha, drops, flips)
+def drops_seen(
+    n: np.ndarray, alpha: np.ndarray, margins: np.ndarray, flips: np.ndarray, drops: np.ndarray
+) -> np.ndarray:
+    """Whether `minimum_detectable_drops` are at most *drops* (C,), at a tenth of the work; bool (C,)."""
+    (images, alphas, margins, flips, wanted), back = different(n, alpha, margins, flips, drops)
     steps = np.floor(STEPS * wanted + ROUNDING)
-    power = _power(images, flips, alphas, np.ones(len(images), np.int64))
+    power = _power(images, flips, alphas, net_loss_needed(margins.tolist(), images.astype(np.int64)))
     harm = np.minimum(steps / STEPS, 1 - 2 * flips)
     return np.asarray(((steps > 0) & (power(harm) >= PLANNED_POWER))[back])
 
