@@ -207,14 +207,17 @@ def test_inconclusive_classes_and_empty_ones_are_named():
     outcome = checks.recall(evaluation, GATES)
     assert outcome.verdict is PASS
     assert "recall holds in 1 class of 3: none of them fell" in outcome.message
-    assert "8 images of class 'Coat': no drop is sure to be seen, about 100 images would show" in outcome.message
+    assert (
+        "8 images of class 'Coat': no drop is sure to be seen, about 100 images would show" in outcome.message
+    )
     assert "no images of 'Bag'" in outcome.message
     assert outcome.measured["classes"][2]["before"] is None
     few = judged([0, 1, 0, 1], [0, 1, 0, 1], [0, 1, 0, 0], ("Shirt", "Coat"))
     outcome = checks.recall(few, GATES)
     assert outcome.verdict is INCONCLUSIVE
     assert (
-        "'Coat' fell by 50.0 points of 2 images, which can be noise: no drop is sure to be seen" in outcome.message
+        "'Coat' fell by 50.0 points of 2 images, which can be noise: no drop is sure to be seen"
+        in outcome.message
     )
     outcome = checks.accuracy(few, GATES)
     assert outcome.verdict is INCONCLUSIVE
@@ -303,7 +306,7 @@ def test_churn_is_gated_by_its_exact_bounds(changed, limit, test, verdict):
     assert churn["low"] <= churn["rate"] < churn["high"]
     assert churn["confidence"] == 0.99
     if limit is not None:
-        assert "of the answers changed (limit 1 %; at 99 % confidence between" in outcome.message
+        assert "of the answers changed (limit 1 %, at 99 % confidence between" in outcome.message
     if verdict is INCONCLUSIVE:
         assert "too few images to tell" in outcome.message
 

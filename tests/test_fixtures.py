@@ -192,7 +192,7 @@ def test_each_limit_that_a_test_gives_can_fail_it(suite, python, call, text):
     ("call", "told"),
     [
         ("accuracy(target=0.99)", "below 99 % of the reference's"),
-        ("outputs(churn=0.0)", "of the answers changed (limit 0 %;"),
+        ("outputs(churn=0.0)", "of the answers changed (limit 0 %,"),
     ],
 )
 def test_what_a_changed_answer_costs(suite, python, call, told):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from trtcheck.judge.tango import score_interval
+from trtcheck.judge.tango import images_to_prove, score_interval
 
 tables = st.integers(1, 500).flatmap(
     lambda n: st.integers(0, n).flatmap(
@@ -154,3 +154,14 @@ def test_it_takes_arrays_of_any_shape_and_counts_of_any_size():
 def test_what_is_no_table_or_no_confidence_is_refused(table, confidence):
     with pytest.raises(ValueError, match=r"pairs that lost|confidence of one end"):
         ends(*table, confidence)
+
+
+@pytest.mark.parametrize("margin", [0.005, 0.01, 0.1])
+def test_the_fewest_pairs_that_can_prove_a_margin(margin):
+    fewest = images_to_prove(margin, 0.99)
+    upper = [float(score_interval(0, 0, n, 0.99)[1]) for n in (fewest - 1, fewest)]
+    assert upper[1] < margin <= upper[0]
+
+
+def test_nothing_proves_that_there_is_no_difference_at_all():
+    assert images_to_prove(0.0, 0.99) is None

@@ -289,7 +289,7 @@ class Gates:
         test: What makes a drop a failure.
         key_classes: Names or patterns (fnmatch) of the classes that share a quarter of alpha of their own.
         pooled_drop: Smallest drop over all classes together that the pooled test fails, as a fraction; None
-            for a fifth of ``recall_drop`` or ``precision_drop``.
+            for a fifth of what the classes' drops accept together.
         must_see: A class whose minimum detectable drop is larger is blind, as a fraction.
         recall_floor: Smallest accepted recall of any class; None leaves it ungated, as for the following.
         precision_floor: Smallest accepted precision of any class.

@@ -17,7 +17,7 @@ from trtcheck.case import Check, Gates, Outcome, Verdict, worst
 from trtcheck.errors import CaseError
 from trtcheck.judge import unpaired
 from trtcheck.judge.classes import precision_of, recall_of
-from trtcheck.judge.family import Rules, pooled_drop_of
+from trtcheck.judge.family import Rules
 from trtcheck.judge.verdicts import AccuracyVerdict, ClassesVerdict, ClassVerdict
 from trtcheck.metrics.paired import paired_counts
 from trtcheck.outcomes import FindBaseline, approved_counts, outcome_of, with_baseline
@@ -127,13 +127,11 @@ def rules_of(gates: Gates, check: Check, classes: tuple[str, ...]) -> Rules:
     recalled = check is Check.RECALL
     drops = (limits.recall_drop if recalled else limits.precision_drop for limits in own)
     keys = set(gates.key_among(classes))
-    drop = gates.recall_drop if recalled else gates.precision_drop
     return Rules(
         classes=classes, margins=tuple(drop for drop in drops if drop is not None),
         floors=tuple(limits.recall_floor if recalled else limits.precision_floor for limits in own),
         keys=tuple(name in keys for name in classes), alpha=gates.alpha, test=gates.test,
-        pooled_drop=pooled_drop_of(drop) if gates.pooled_drop is None else gates.pooled_drop,
-        must_see=gates.must_see,
+        pooled_drop=gates.pooled_drop, must_see=gates.must_see,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trtcheck.case import Check, DropTest, Verdict
+from trtcheck.judge.tango import images_to_prove
 from trtcheck.judge.verdicts import AccuracyVerdict, ClassesVerdict, ClassVerdict, Enough, PooledVerdict
 from trtcheck.names import confidence, fraction, listed, p_value, percent, points
 
@@ -48,7 +49,7 @@ def _accuracy_reasons(result: AccuracyVerdict, evidence: str) -> list[str]:
     if reasons and not result.fell:
         return reasons
     proven = result.test is DropTest.PROVEN
-    fell = _not_proven(result, result.alpha) if proven else f"fell by {points(result.drop)}"
+    fell = _not_proven(result, result.alpha, result.images) if proven else f"fell by {points(result.drop)}"
     return [*reasons, f"{fell} ({evidence})"]
 
 
@@ -60,10 +61,14 @@ def _flips(row: AccuracyVerdict | ClassVerdict, kind: tuple[str, str]) -> str:
     return f"{row.b} {kind[0]}, {row.c} {kind[1]}"
 
 
-def _not_proven(row: AccuracyVerdict | ClassVerdict, alpha: float) -> str:
-    """That a drop is not proven to be harmless, and how large it may be."""
+def _not_proven(row: AccuracyVerdict | ClassVerdict, alpha: float, images: int | None = None) -> str:
+    """That a drop is not proven to be harmless, how large it may be, and whether so few *images* could do."""
     bound = "any drop is possible" if row.interval is None else f"the drop may be {points(row.interval[1])}"
-    return f"not proven to hold: {bound} at {confidence(1 - alpha)} confidence"
+    told = f"not proven to hold: {bound} at {confidence(1 - alpha)} confidence"
+    fewest = images_to_prove(row.margin, 1 - alpha)
+    if images is None or fewest is None or images >= fewest:
+        return told
+    return f"{told}, which takes {fewest} images or more"
 
 
 def _accuracy_missed(result: AccuracyVerdict) -> str:
@@ -138,7 +143,8 @@ def _class_message(check: Check, row: ClassVerdict, result: ClassesVerdict) -> s
         return f"{change} (before: {fraction(row.before)}, {flips})"
     if result.test is DropTest.PROVEN:
         change = f"{what} {fraction(row.before)} -> {fraction(row.after)}"
-        return f"{change}: {_not_proven(row, result.alpha)} ({flips}, limit {points(row.margin)})"
+        images = row.support if check is Check.RECALL else None
+        return f"{change}: {_not_proven(row, result.alpha, images)} ({flips}, limit {points(row.margin)})"
     p = f", {p_value(row.p_adjusted)}" if result.test is DropTest.PAIRED else ""
     return (
         f"{what} fell from {fraction(row.before)} to {fraction(row.after)} "

@@ -143,7 +143,7 @@ def _judged_churn(churn: dict[str, Any] | None, gates: Gates) -> tuple[Verdict, 
         return Verdict.PASS, ""
     bound = f"at {confidence(churn['confidence'])} confidence"
     told = (
-        f"{percent(churn['rate'])} of the answers changed (limit {percent(limit)}; {bound} between "
+        f"{percent(churn['rate'])} of the answers changed (limit {percent(limit)}, {bound} between "
         f"{percent(churn['low'])} and {percent(churn['high'])} of such images would)"
     )
     above = churn["rate"] > limit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from trtcheck.calibration.coverage import RECOMMENDED
 from trtcheck.calibration.findings import CalibrationFindings, named, warnings
 from trtcheck.case import Check, OnFinding, Outcome, Verdict
 from trtcheck.names import listed, percent
@@ -120,7 +121,7 @@ def _notes(findings: CalibrationFindings) -> list[str]:
                 notes.append(f"{left} calibration images, evenly spread, were compared exactly only")
     if coverage is None and overlap is not None:
         notes.append("the model gives no class scores, so no classes were counted")
-    if coverage is not None and coverage.by_chance:
+    if coverage is not None and coverage.by_chance and coverage.images >= RECOMMENDED:
         notes.append(
             f"no calibration image shows {listed(coverage.by_chance, 3)}: a random sample of as many images "
             "may miss them, too"

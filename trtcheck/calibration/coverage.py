@@ -38,6 +38,11 @@ class Coverage:
     by_chance: tuple[str, ...] = ()
 
     @property
+    def images(self) -> int:
+        """The calibration images."""
+        return sum(self.counts.values()) + self.unclassed
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The evaluated classes that no calibration image shows."""
         return tuple(name for name, count in self.counts.items() if count == 0)

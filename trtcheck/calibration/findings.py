@@ -113,7 +113,7 @@ def _of_coverage(coverage: Coverage | None, gates: Gates) -> Iterable[str]:
         return
     missing = coverage.missing
     keys = gates.key_among(missing)
-    images = sum(coverage.counts.values()) + coverage.unclassed
+    images = coverage.images
     excused = set(coverage.by_chance) if images >= RECOMMENDED else set()
     surprising = [name for name in missing if name not in excused or name in keys]
     source = "by their labels" if coverage.by_labels else "by the reference's answers"

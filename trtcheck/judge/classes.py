@@ -53,7 +53,7 @@ def recall(
         class_floors: *floor* of single classes, in the same way.
         key_classes: Names or patterns of the classes that share a part of alpha of their own.
         pooled_drop: Smallest drop over all classes together that the pooled test fails, as a fraction; None
-            for a fifth of *drop*.
+            for a fifth of what the classes' drops accept together.
         must_see: A class whose minimum detectable drop is larger is blind: a pass would mean nothing.
 
     Raises:
@@ -102,7 +102,7 @@ def precision(
         class_floors: *floor* of single classes, in the same way.
         key_classes: Names or patterns of the classes that share a part of alpha of their own.
         pooled_drop: Smallest net share of images newly given to a wrong class that the pooled test fails;
-            None for a fifth of *drop*.
+            None for a fifth of what the classes' drops accept together.
         must_see: A class whose minimum detectable drop is larger is blind: a pass would mean nothing.
 
     Raises:
@@ -120,7 +120,7 @@ def recall_of(counts: PairedCounts, rules: Rules) -> RecallVerdict:
     n = counts.support
     failures = family.failures(
         counts.b, counts.c, n, margins=rules.margins, keys=np.array(rules.keys, bool), alpha=rules.alpha,
-        pooled_drop=rules.pooled_drop,
+        pooled_drop=rules.pooled_margin(n),
     )  # fmt: skip
     fell = counts.b - counts.c >= net_loss_needed(rules.margins, n)
     levels = family.planning_levels(n > 0, rules)
@@ -131,8 +131,8 @@ def recall_of(counts: PairedCounts, rules: Rules) -> RecallVerdict:
         p=mcnemar_p(counts.b, counts.c), detectable=possible(detectable, before),
         interval=score_interval(counts.b, counts.c, n, 1 - rules.alpha),
     )  # fmt: skip
-    pooled = family.pooled_of(counts.b, counts.c, n)
-    seen = family.pooled_detectable(pooled.images, rules)
+    pooled = family.pooled_of(counts.b, counts.c, n, rules.pooled_margin(n))
+    seen = family.pooled_detectable(pooled, rules.alpha)
     verdict, rows, overall = family.judge(Evidence(rows, failures, pooled, seen), rules)
     told = for_recall(rows, levels, rules.must_see)
     return RecallVerdict(verdict, told, overall, rules.alpha, rules.test)
@@ -148,11 +148,10 @@ def precision_of(
     others = n.sum() - n
     tp_before, tp_after = counts.before, counts.after
     fell = precision_fell((tp_before, counts.fp_before), (tp_after, counts.fp_after), rules.margins)
-    pooled = _pooled_false_positives(truth, reference, candidate)
+    pooled = _pooled_false_positives(truth, reference, candidate, rules.pooled_margin(n))
     p = mcnemar_p(b, c)
     failures = family.decide(
         p, smallest_p(b, c), fell, pooled, tested=n > 0, keys=np.array(rules.keys, bool), alpha=rules.alpha,
-        pooled_drop=rules.pooled_drop,
     )  # fmt: skip
     levels = family.planning_levels(n > 0, rules)
     before = shares(tp_before, tp_before + counts.fp_before)
@@ -164,13 +163,15 @@ def precision_of(
         detectable=possible(detectable, before),
         interval=_precision_interval(counts, others, before, 1 - rules.alpha),
     )  # fmt: skip
-    seen = family.pooled_detectable(pooled.images, rules)
+    seen = family.pooled_detectable(pooled, rules.alpha)
     verdict, rows, overall = family.judge(Evidence(rows, failures, pooled, seen), rules)
     told = for_precision(rows, counts, levels, rules.must_see)
     return PrecisionVerdict(verdict, told, overall, rules.alpha, rules.test)
 
 
-def _pooled_false_positives(truth: np.ndarray, reference: np.ndarray, candidate: np.ndarray) -> Pooled:
+def _pooled_false_positives(
+    truth: np.ndarray, reference: np.ndarray, candidate: np.ndarray, margin: float
+) -> Pooled:
     """Images given to a wrong class by one side only.
 
     Those that both sides give to wrong classes, also to different ones, got neither worse nor better.
@@ -179,7 +180,7 @@ def _pooled_false_positives(truth: np.ndarray, reference: np.ndarray, candidate:
     was = labelled & (reference >= 0) & (reference != truth)
     now = labelled & (candidate >= 0) & (candidate != truth)
     b, c = int((now & ~was).sum()), int((was & ~now).sum())
-    return Pooled(int(labelled.sum()), b, c, float(mcnemar_p(np.array(b), np.array(c))))
+    return Pooled(int(labelled.sum()), b, c, float(mcnemar_p(np.array(b), np.array(c))), margin)
 
 
 def _precision_interval(

@@ -26,13 +26,8 @@ T = TypeVar("T")
 ALPHA = 0.01
 MUST_SEE = 0.6
 
-
-def pooled_drop_of(drop: float) -> float:
-    """The smallest drop over all classes together that fails, unless given: a fifth of a class's *drop*."""
-    return round(drop / 5, 12)
-
-
-POOLED_DROP = pooled_drop_of(0.01)
+POOLED_DROP = 0.002
+"""The pooled margin at the default margin of a class: a fifth of it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,8 @@ class Rules:
         keys: Whether each class is a key class.
         alpha: False-alarm rate of the family.
         test: What makes a drop a failure.
-        pooled_drop: Smallest drop over all classes together that fails, as a fraction of the images.
+        pooled_drop: Smallest drop over all classes together that fails, as a fraction of the images; None for
+            a fifth of what the classes' margins accept together.
         must_see: A class whose minimum detectable drop is larger is blind.
     """
 
@@ -56,7 +52,7 @@ class Rules:
     keys: tuple[bool, ...]
     alpha: float = ALPHA
     test: DropTest = DropTest.PAIRED
-    pooled_drop: float = POOLED_DROP
+    pooled_drop: float | None = None
     must_see: float = MUST_SEE
 
     @classmethod
@@ -86,8 +82,15 @@ class Rules:
             classes=names, margins=tuple(float(own) for own in _own(drops, names, drop)),
             floors=_own(floors, names, floor),
             keys=tuple(name in keys for name in names), alpha=alpha, test=rule_of(test),
-            pooled_drop=pooled_drop_of(drop) if pooled_drop is None else pooled_drop, must_see=must_see,
+            pooled_drop=pooled_drop, must_see=must_see,
         )  # fmt: skip
+
+    def pooled_margin(self, support: np.ndarray) -> float:
+        """The smallest drop over all classes together that fails, given the images of each class (C,)."""
+        if self.pooled_drop is not None:
+            return self.pooled_drop
+        accepted = float(np.array(self.margins) @ support) / max(1, int(support.sum()))
+        return round(accepted / 5, 12)
 
     def without_floors(self) -> Rules:
         """The same for a comparison alone."""
@@ -138,12 +141,16 @@ def check_shares(limits: Mapping[str, float | None]) -> None:
 
 @dataclass(frozen=True)
 class Pooled:
-    """All classes together: *images*, of which *b* got worse and *c* better, with the p-value of that."""
+    """All classes together: *images*, of which *b* got worse and *c* better, with the p-value of that.
+
+    A net loss of *margin* (a fraction of the images) fails, where it is significant.
+    """
 
     images: int
     b: int
     c: int
     p: float
+    margin: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,20 +184,20 @@ def failures(
         pooled_drop: Smallest drop over all classes together that fails, as a fraction of the images.
     """
     return decide(
-        mcnemar_p(b, c), smallest_p(b, c), b - c >= net_loss_needed(margins, n), pooled_of(b, c, n),
-        tested=n > 0, keys=keys, alpha=alpha, pooled_drop=pooled_drop,
+        mcnemar_p(b, c), smallest_p(b, c), b - c >= net_loss_needed(margins, n),
+        pooled_of(b, c, n, pooled_drop), tested=n > 0, keys=keys, alpha=alpha,
     )  # fmt: skip
 
 
-def pooled_of(b: np.ndarray, c: np.ndarray, n: np.ndarray) -> Pooled:
+def pooled_of(b: np.ndarray, c: np.ndarray, n: np.ndarray, margin: float) -> Pooled:
     """All classes together, where every image belongs to one of them."""
     worse, better = int(b.sum()), int(c.sum())
-    return Pooled(int(n.sum()), worse, better, float(mcnemar_p(np.array(worse), np.array(better))))
+    return Pooled(int(n.sum()), worse, better, float(mcnemar_p(np.array(worse), np.array(better))), margin)
 
 
 def decide(
     p: np.ndarray, smallest: np.ndarray, fell: np.ndarray, pooled: Pooled, *,
-    tested: np.ndarray, keys: np.ndarray, alpha: float, pooled_drop: float,
+    tested: np.ndarray, keys: np.ndarray, alpha: float,
 ) -> Failures:  # fmt: skip
     """What fails: what fell by its margin, with a p-value that counts.
 
@@ -202,13 +209,12 @@ def decide(
         tested: Which classes have images, bool (C,).
         keys: Whether each class is a key class, bool (C,).
         alpha: False-alarm rate of the family.
-        pooled_drop: Smallest drop over all classes together that fails, as a fraction of the images.
     """
     adjusted = np.ones(len(p))
     for group, level in groups(tested, keys, alpha):
         # Held against alpha itself, so that a reader needs no table of levels.
         adjusted[group] = np.minimum(tarone_holm(p[group], smallest[group], level) * (alpha / level), 1.0)
-    fell_together = reaches(pooled.b - pooled.c, pooled_drop, pooled.images)
+    fell_together = reaches(pooled.b - pooled.c, pooled.margin, pooled.images)
     worse = fell_together and pooled.p <= alpha * POOLED_SHARE
     return Failures(fell & (adjusted <= alpha), bool(worse), adjusted)
 
@@ -316,9 +322,9 @@ def _harmless(row: ClassVerdict | AccuracyVerdict) -> bool:
     return row.interval is not None and row.interval[1] < row.margin
 
 
-def pooled_detectable(images: int, rules: Rules) -> float | None:
-    """The smallest drop of all *images* together that the paired test finds with power .8."""
-    return minimum_detectable_drop(images, rules.alpha * POOLED_SHARE, rules.pooled_drop)
+def pooled_detectable(pooled: Pooled, alpha: float) -> float | None:
+    """The smallest drop of all images together that the paired test finds with power .8."""
+    return minimum_detectable_drop(pooled.images, alpha * POOLED_SHARE, pooled.margin)
 
 
 def _pooled(evidence: Evidence, rules: Rules) -> PooledVerdict:
@@ -326,6 +332,6 @@ def _pooled(evidence: Evidence, rules: Rules) -> PooledVerdict:
     verdict = Verdict.FAIL if evidence.failures.pooled else Verdict.PASS
     return PooledVerdict(
         verdict=Verdict.SKIPPED if rules.test is DropTest.THRESHOLD else verdict,
-        images=found.images, b=found.b, c=found.c, margin=rules.pooled_drop, p=found.p,
+        images=found.images, b=found.b, c=found.c, margin=found.margin, p=found.p,
         alpha=rules.alpha * POOLED_SHARE, detectable=evidence.pooled_detectable,
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import special
 
@@ -38,6 +40,21 @@ def score_interval(
         raise ValueError("pairs that lost and that gained must be counts, together at most all pairs")
     z = float(special.ndtri(confidence))
     return np.asarray(-_upper_end(c, b, n, z)), _upper_end(b, c, n, z)
+
+
+def images_to_prove(margin: float, confidence: float) -> int | None:
+    """The fewest pairs that prove a difference below *margin* even where nothing changed; None where none do.
+
+    There the upper end of the interval is z^2 / (n + z^2).
+
+    Args:
+        margin: The difference that is to be excluded, as a fraction.
+        confidence: Confidence of the upper end, as of `score_interval`.
+    """
+    if margin <= 0:
+        return None
+    z = float(special.ndtri(confidence))
+    return math.floor(z * z * (1 / margin - 1)) + 1
 
 
 def _upper_end(b: np.ndarray, c: np.ndarray, n: np.ndarray, z: float) -> np.ndarray:

@@ -186,10 +186,11 @@ def _family(
     """The family of classes judged by Fisher's test on their bad images."""
     tested = after.support > 0
     p = np.where(tested, fisher_p(bad.before, bad.after, bad.images), 1.0)
-    pooled = _pooled(int(bad.before.sum()), int(bad.after.sum()), int(after.support.sum()))
+    margin = rules.pooled_margin(after.support)
+    pooled = _pooled(int(bad.before.sum()), int(bad.after.sum()), int(after.support.sum()), margin)
     failures = family.decide(
         p, smallest_fisher_p(bad.before, bad.after, bad.images), fell, pooled, tested=tested,
-        keys=np.array(rules.keys, bool), alpha=rules.alpha, pooled_drop=rules.pooled_drop,
+        keys=np.array(rules.keys, bool), alpha=rules.alpha,
     )  # fmt: skip
     net = bad.after - bad.before
     rows = class_rows(
@@ -198,12 +199,12 @@ def _family(
     )  # fmt: skip
     bad_before, level = int(bad.before.sum()), rules.alpha * family.POOLED_SHARE
     seen = detectable_drop(
-        pooled.images, min(bad_before, pooled.images), level, images_needed(rules.pooled_drop, pooled.images)
+        pooled.images, min(bad_before, pooled.images), level, images_needed(margin, pooled.images)
     )
     return family.judge(Evidence(rows, failures, pooled, seen), rules)
 
 
-def _pooled(bad_before: int, bad_after: int, images: int) -> Pooled:
+def _pooled(bad_before: int, bad_after: int, images: int, margin: float) -> Pooled:
     possible = min(bad_before, images)  # counts that were edited by hand may be more than there are
     p = fisher_p(np.array(possible), np.array(bad_after), np.array(images))
-    return Pooled(images, max(bad_after - bad_before, 0), max(bad_before - bad_after, 0), float(p))
+    return Pooled(images, max(bad_after - bad_before, 0), max(bad_before - bad_after, 0), float(p), margin)

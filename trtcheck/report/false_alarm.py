@@ -46,7 +46,8 @@ def _levels(item: Mapping[str, Any]) -> Iterable[float]:
 def sentence(found: Mapping[str, Any]) -> str:
     """What `bound` *found*, in words; empty where nothing was tested."""
     if not found["tests"]:
-        return ""
+        number = "1 item" if found["unbounded"] == 1 else f"{found['unbounded']} items"
+        return f"{number} judged without a bound on false alarms" if found["unbounded"] else ""
     tests = "1 test" if found["tests"] == 1 else f"{found['tests']} tests"
     level = "" if found["alpha"] is None else f" at {percent(found['alpha'])}"
     items = "1 item" if found["unbounded"] == 1 else f"{found['unbounded']} items"

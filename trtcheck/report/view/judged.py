@@ -270,7 +270,9 @@ def _missing(row: Record) -> str:
             parts.append("the drop can be noise")
         if row.get("blind", not fell and row["enough"] is not None):
             seen = _in_points(row["detectable"])
-            parts.append("no drop is sure to be seen" if seen is None else f"drops under {seen} cannot be seen")
+            parts.append(
+                "no drop is sure to be seen" if seen is None else f"drops under {seen} cannot be seen"
+            )
     if row.get("enough"):
         images = formats.grouped(row["enough"]["images"])
         parts.append(f"about {images} images would show {_in_points(row['enough']['drop'])}")
