@@ -132,7 +132,7 @@ class TrtCheck:
         """Whether accuracy fell too far.
 
         Args:
-            drop: Largest accepted drop, as a fraction; for this and what follows, None leaves the gate as
+            drop: The drop that is too much, as a fraction; for this and what follows, None leaves the gate as
                 it is.
             floor: Smallest accepted accuracy.
             target: Smallest accepted share of the reference's accuracy.
@@ -153,7 +153,7 @@ class TrtCheck:
         """Whether any class's recall fell too far.
 
         Args:
-            drop: Largest accepted drop, as a fraction; for this and what follows, None leaves the gate as
+            drop: The drop that is too much, as a fraction; for this and what follows, None leaves the gate as
                 it is.
             classes: The same of single classes, by name or pattern (fnmatch); these patterns come before
                 those of the suite.
