@@ -129,7 +129,8 @@ def limits_of(case: Case, built: BuiltEngine, reference: Signature, engine: Sign
         return 1, case.batch
     low, high = limits
     wanted = max(low, min(case.batch, high))
-    return low, wanted if wanted > low else high
+    # Where the case runs as few as that, some more are enough: the profile may allow thousands.
+    return low, wanted if wanted > low else min(high, low + _ODD)
 
 
 def sizes_of(smallest: int, largest: int) -> tuple[int, ...]:
