@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,13 @@ class Suite:
         """The record of one check."""
         [found] = [i for i in self.report(folder)["items"] if (i["engine"], i["check"]) == (engine, check)]
         return found
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _as_in_the_foreground() -> None:
+    """Lets inner processes be interrupted: a script's background jobs are started deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
