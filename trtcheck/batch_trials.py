@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtcheck.batch_invariance import BatchInvariance, tolerance_of
-from trtcheck.data.preprocess import preprocess
+from trtcheck.data.batches import read_feeds
 from trtcheck.errors import TrtcheckError
 from trtcheck.evaluation import as_scores
 from trtcheck.metrics.between_batches import AnswerDifference, OutputDifference, Scores, Watched, watch
@@ -152,11 +152,7 @@ def chosen(images: int, smallest: int) -> tuple[int, ...]:
 
 def _feeds(case: Case, resolved: Resolved, signature: Signature, indices: Sequence[int]) -> Feeds:
     """What the images *indices* are fed as, by input name."""
-    images = resolved.images
-    rows = [
-        preprocess(images.read(index, index + 1), signature, case.input, where=images.name, start=index)
-        for index in indices
-    ]
+    rows = [read_feeds(resolved.images, signature, case.input, index, index + 1) for index in indices]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 

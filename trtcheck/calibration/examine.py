@@ -12,8 +12,7 @@ import numpy as np
 from trtcheck.calibration.coverage import Coverage, cover, labels_of
 from trtcheck.calibration.findings import Pair
 from trtcheck.calibration.overlap import TOLD, CalibrationSide, Match, Overlap, Read, compare
-from trtcheck.data.batches import Batch, batches
-from trtcheck.data.preprocess import preprocess
+from trtcheck.data.batches import Batch, batches, read_feeds
 from trtcheck.evaluation import Reference, stream_reference
 from trtcheck.metrics.confusion import NO_LABEL
 
@@ -94,8 +93,7 @@ def pairs_of(matches: Sequence[Match], evaluation: Images, calibration: Images) 
 
 def _reader(images: Images, case: Case, resolved: Resolved) -> Read:
     def read(index: int) -> dict[str, np.ndarray]:
-        arrays = images.read(index, index + 1)
-        return preprocess(arrays, resolved.signature, case.input, where=images.name, start=index)
+        return read_feeds(images, resolved.signature, case.input, index, index + 1)
 
     return read
 

@@ -97,6 +97,24 @@ def _batch(
     images: Images, signature: Signature, spec: InputSpec, start: int, stop: int, padded: int | None
 ) -> Batch:
     """Images *start* to *stop*, padded to *padded* rows unless that is None."""
+    feeds = read_feeds(images, signature, spec, start, stop)
+    count = stop - start
+    if padded is not None and padded > count:
+        feeds = {
+            name: np.concatenate([feed, np.repeat(feed[-1:], padded - count, axis=0)])
+            for name, feed in feeds.items()
+        }
+    return Batch(start, count, feeds)
+
+
+def read_feeds(
+    images: Images, signature: Signature, spec: InputSpec, start: int, stop: int
+) -> dict[str, np.ndarray]:
+    """Images *start* to *stop* as the model is fed, by input name, first axis the image.
+
+    Raises:
+        DataError: An image cannot be used.
+    """
     arrays = images.read(start, stop)
     count = stop - start
     for name, array in arrays.items():
@@ -107,10 +125,4 @@ def _batch(
                 expected=f"{count}, for images {start} to {stop}",
                 found=len(array),
             )
-    feeds = preprocess(arrays, signature, spec, where=images.name, start=start)
-    if padded is not None and padded > count:
-        feeds = {
-            name: np.concatenate([feed, np.repeat(feed[-1:], padded - count, axis=0)])
-            for name, feed in feeds.items()
-        }
-    return Batch(start, count, feeds)
+    return preprocess(arrays, signature, spec, where=images.name, start=start)

@@ -11,7 +11,7 @@ from trtcheck.case import DropTest, Verdict
 from trtcheck.judge import family
 from trtcheck.judge.enough import for_precision, for_recall
 from trtcheck.judge.family import Evidence, Pooled, Rules
-from trtcheck.judge.paired import mcnemar_p, net_loss_needed, smallest_p
+from trtcheck.judge.paired import mcnemar_p, smallest_p
 from trtcheck.judge.power import detectable_precision_drops, minimum_detectable_drops
 from trtcheck.judge.tango import score_interval
 from trtcheck.judge.verdicts import ClassVerdict, PrecisionVerdict, RecallVerdict
@@ -122,18 +122,16 @@ def recall_of(counts: PairedCounts, rules: Rules) -> RecallVerdict:
         counts.b, counts.c, n, margins=rules.margins, keys=np.array(rules.keys, bool), alpha=rules.alpha,
         pooled_drop=rules.pooled_margin(n),
     )  # fmt: skip
-    fell = counts.b - counts.c >= net_loss_needed(rules.margins, n)
     levels = family.planning_levels(n > 0, rules)
     before, after = shares(counts.before, n), shares(counts.after, n)
     detectable = minimum_detectable_drops(n, levels, np.array(rules.margins))
     rows = class_rows(
-        rules, support=n, before=before, after=after, fell=fell, b=counts.b, c=counts.c,
-        p=mcnemar_p(counts.b, counts.c), detectable=possible(detectable, before),
+        rules, support=n, before=before, after=after, fell=failures.fell, b=counts.b, c=counts.c,
+        p=failures.p, detectable=possible(detectable, before),
         interval=score_interval(counts.b, counts.c, n, 1 - rules.alpha),
     )  # fmt: skip
-    pooled = family.pooled_of(counts.b, counts.c, n, rules.pooled_margin(n))
-    seen = family.pooled_detectable(pooled, rules.alpha)
-    verdict, rows, overall = family.judge(Evidence(rows, failures, pooled, seen), rules)
+    seen = family.pooled_detectable(failures.together, rules.alpha)
+    verdict, rows, overall = family.judge(Evidence(rows, failures, seen), rules)
     told = for_recall(rows, levels, rules.must_see)
     return RecallVerdict(verdict, told, overall, rules.alpha, rules.test)
 
@@ -164,7 +162,7 @@ def precision_of(
         interval=_precision_interval(counts, others, before, 1 - rules.alpha),
     )  # fmt: skip
     seen = family.pooled_detectable(pooled, rules.alpha)
-    verdict, rows, overall = family.judge(Evidence(rows, failures, pooled, seen), rules)
+    verdict, rows, overall = family.judge(Evidence(rows, failures, seen), rules)
     told = for_precision(rows, counts, levels, rules.must_see)
     return PrecisionVerdict(verdict, told, overall, rules.alpha, rules.test)
 

@@ -155,17 +155,23 @@ class Pooled:
 
 @dataclass(frozen=True, eq=False)
 class Failures:
-    """What the paired rule fails.
+    """What the paired rule fails, and from what.
 
     Attributes:
         classes: Whether each class fails, bool (C,).
         pooled: Whether all of them together do.
-        p_adjusted: p-value of each class to be held against alpha (C,).
+        p: One-sided p-value of each class (C,).
+        p_adjusted: The same to be held against alpha (C,).
+        fell: Whether each class's observed drop reaches its margin, bool (C,).
+        together: All classes together.
     """
 
     classes: np.ndarray
     pooled: bool
+    p: np.ndarray
     p_adjusted: np.ndarray
+    fell: np.ndarray
+    together: Pooled
 
 
 def failures(
@@ -183,16 +189,12 @@ def failures(
         alpha: False-alarm rate of the family.
         pooled_drop: Smallest drop over all classes together that fails, as a fraction of the images.
     """
+    worse, better = int(b.sum()), int(c.sum())
+    p_together = float(mcnemar_p(np.array(worse), np.array(better)))
     return decide(
         mcnemar_p(b, c), smallest_p(b, c), b - c >= net_loss_needed(margins, n),
-        pooled_of(b, c, n, pooled_drop), tested=n > 0, keys=keys, alpha=alpha,
+        Pooled(int(n.sum()), worse, better, p_together, pooled_drop), tested=n > 0, keys=keys, alpha=alpha,
     )  # fmt: skip
-
-
-def pooled_of(b: np.ndarray, c: np.ndarray, n: np.ndarray, margin: float) -> Pooled:
-    """All classes together, where every image belongs to one of them."""
-    worse, better = int(b.sum()), int(c.sum())
-    return Pooled(int(n.sum()), worse, better, float(mcnemar_p(np.array(worse), np.array(better))), margin)
 
 
 def decide(
@@ -216,7 +218,7 @@ def decide(
         adjusted[group] = np.minimum(tarone_holm(p[group], smallest[group], level) * (alpha / level), 1.0)
     fell_together = reaches(pooled.b - pooled.c, pooled.margin, pooled.images)
     worse = fell_together and pooled.p <= alpha * POOLED_SHARE
-    return Failures(fell & (adjusted <= alpha), bool(worse), adjusted)
+    return Failures(fell & (adjusted <= alpha), bool(worse), p, adjusted, fell, pooled)
 
 
 def groups(tested: np.ndarray, keys: np.ndarray, alpha: float) -> list[tuple[np.ndarray, float]]:
@@ -247,13 +249,11 @@ class Evidence:
     Attributes:
         rows: The classes with their figures; verdicts are to come.
         failures: What the paired rule says.
-        pooled: All classes together.
         pooled_detectable: The smallest drop of all together that would be found with power .8.
     """
 
     rows: Sequence[ClassVerdict]
     failures: Failures
-    pooled: Pooled
     pooled_detectable: float | None
 
 
@@ -328,7 +328,7 @@ def pooled_detectable(pooled: Pooled, alpha: float) -> float | None:
 
 
 def _pooled(evidence: Evidence, rules: Rules) -> PooledVerdict:
-    found = evidence.pooled
+    found = evidence.failures.together
     verdict = Verdict.FAIL if evidence.failures.pooled else Verdict.PASS
     return PooledVerdict(
         verdict=Verdict.SKIPPED if rules.test is DropTest.THRESHOLD else verdict,

@@ -125,11 +125,10 @@ def recall(before: Counts, after: Confusion, rules: Rules) -> RecallVerdict:
     rules = _without_single_answers(rules)
     tp, n = np.asarray(before["tp"]), after.support
     then = shares(tp, n)
-    fell = tp - after.tp >= net_loss_needed(rules.margins, n)
+    needed = net_loss_needed(rules.margins, n)
     bad = _Bad(n - tp, after.fn, n)
-    levels = family.planning_levels(n > 0, rules)
-    drops = detectable_drops(n, bad.before, levels, net_loss_needed(rules.margins, n))
-    found = _family(bad, rules, after, then, after.recall, fell, drops)
+    drops = detectable_drops(n, bad.before, family.planning_levels(n > 0, rules), needed)
+    found = _family(bad, rules, after, then, after.recall, tp - after.tp >= needed, drops)
     return RecallVerdict(*found, rules.alpha, rules.test)
 
 
@@ -201,7 +200,7 @@ def _family(
     seen = detectable_drop(
         pooled.images, min(bad_before, pooled.images), level, images_needed(margin, pooled.images)
     )
-    return family.judge(Evidence(rows, failures, pooled, seen), rules)
+    return family.judge(Evidence(rows, failures, seen), rules)
 
 
 def _pooled(bad_before: int, bad_after: int, images: int, margin: float) -> Pooled:
