@@ -60,6 +60,8 @@ class Check(StrEnum):
     ACCURACY = "accuracy"
     RECALL = "recall"
     PRECISION = "precision"
+    LATENCY = "latency"
+    """Of models with a table ``latency``: whether an engine became slower, one item a batch size."""
 
 
 class DropTest(StrEnum):
@@ -217,6 +219,31 @@ class BuildSpec:
         given.settle(self, ("plugins",), "a list of paths", given.paths)
 
 
+@dataclass(frozen=True)
+class LatencySpec:
+    """What is timed, and how.
+
+    Attributes:
+        batches: Batch sizes; a model of fixed batch size has only that.
+        transfers: Whether the copies between host and GPU are part of the time.
+        cuda_graph: Whether the work is replayed as a CUDA graph; None for what ``BuildSpec.cuda_graph`` says.
+        spin_wait: Whether waiting threads spin instead of sleeping.
+        rounds: Rounds of a measurement; more are made where the budget allows and the verdict is open.
+    """
+
+    batches: tuple[int, ...] = (1,)
+    transfers: bool = False
+    cuda_graph: bool | None = None
+    spin_wait: bool = False
+    rounds: int = 12
+
+    def __post_init__(self) -> None:
+        given.require(self)
+        given.settle(self, ("batches",), *given.SIZES)
+        given.settle(self, ("transfers", "cuda_graph", "spin_wait"), *given.FLAG)
+        given.settle(self, ("rounds",), *given.ROUNDS)
+
+
 def _shape_ranges(value: object) -> dict[str, ShapeRange] | None:
     if not isinstance(value, Mapping):
         return None
@@ -269,6 +296,15 @@ LIMITS: Mapping[str, given.Reader] = {
     "memory_mb": given.AT_LEAST_ZERO,
     "batch_tolerance": given.AT_LEAST_ZERO,
     "saturation": given.SHARE,
+    "latency_slowdown": given.SLOWDOWN,
+    "latency_p95_slowdown": given.SLOWDOWN,
+    "throughput_drop": given.BELOW_ONE,
+    "latency_ms": given.BY_BATCH,
+    "latency_p95_ms": given.BY_BATCH,
+    "throughput": given.BY_BATCH,
+    "energy_mj": given.BY_BATCH,
+    "speedup": given.POSITIVE,
+    "faster_than": given.TEXT,
     "on_calibration": given.one_of(OnFinding),
     "on_inconclusive": given.one_of(OnFinding),
 }
@@ -309,6 +345,17 @@ class Gates:
             the precision rounds to.
         saturation: Largest share of a tensor's evaluation activations outside the calibrated range that is
             not told.
+        latency_slowdown: The slowdown of the median that is accepted, as a fraction (0.02 is 2 %).
+        latency_p95_slowdown: The same for the 95th percentile; None for ``latency_slowdown``, where a tail that
+            is too noisy to be judged is told and leaves the verdict to the median.
+        throughput_drop: The drop of throughput that is accepted, as a fraction; None leaves it ungated, as for
+            the following.
+        latency_ms: Largest accepted median of a query, in ms; one number, or one by batch size.
+        latency_p95_ms: Largest accepted 95th percentile, likewise.
+        throughput: Smallest accepted throughput, in images per second, likewise.
+        energy_mj: Largest accepted energy of an image, in millijoules, likewise.
+        speedup: Smallest accepted speed-up over the reference on the same device.
+        faster_than: Name of an engine of this model that must be slower, for example ``"fp16"``.
         on_calibration: Whether findings of the ``calibration`` check are told or fail it.
         on_inconclusive: Whether an inconclusive item is told or fails.
     """
@@ -338,6 +385,15 @@ class Gates:
     memory_mb: float | None = None
     batch_tolerance: float | None = None
     saturation: float = 0.01
+    latency_slowdown: float = 0.02
+    latency_p95_slowdown: float | None = None
+    throughput_drop: float | None = None
+    latency_ms: Mapping[int, float] | float | None = None
+    latency_p95_ms: Mapping[int, float] | float | None = None
+    throughput: Mapping[int, float] | float | None = None
+    energy_mj: Mapping[int, float] | float | None = None
+    speedup: float | None = None
+    faster_than: str | None = None
     on_calibration: OnFinding = OnFinding.TELL
     on_inconclusive: OnFinding = OnFinding.TELL
 
@@ -364,6 +420,11 @@ class Gates:
         """The key classes among *names*, in their order."""
         keys = {name for entry in self.key_classes for name in matching(entry, names)}
         return tuple(name for name in names if name in keys)
+
+    def at_batch(self, gate: str, batch: int) -> float | None:
+        """The limit *gate* (``latency_ms``, …) at a batch size; None where there is none."""
+        limit: Mapping[int, float] | float | None = getattr(self, gate)
+        return limit.get(batch) if isinstance(limit, Mapping) else limit
 
     def unmatched(self, names: Sequence[str]) -> tuple[str, ...]:
         """The entries of ``classes`` and ``key_classes`` that stand for no class of *names*."""
@@ -410,6 +471,7 @@ class Case:
         lowering: How precisions are made, by precision.
         lowered: Files that were lowered elsewhere, by precision; taken as they are.
         build: How TensorRT builds and runs engines.
+        latency: What is timed; None for nothing.
     """
 
     name: str
@@ -427,6 +489,7 @@ class Case:
     lowering: Mapping[Precision, LoweringSpec] = field(default_factory=dict)
     lowered: Mapping[Precision, Path] = field(default_factory=dict)
     build: BuildSpec = BuildSpec()
+    latency: LatencySpec | None = None
 
     def __post_init__(self) -> None:
         given.require(self)
@@ -438,6 +501,7 @@ class Case:
         given.settle(self, ("input",), "an InputSpec", lambda v: v if isinstance(v, InputSpec) else None)
         given.settle(self, ("build",), "a BuildSpec", lambda v: v if isinstance(v, BuildSpec) else None)
         given.settle(self, ("gates",), "Gates", lambda v: v if isinstance(v, Gates) else None)
+        given.settle(self, ("latency",), "a LatencySpec", lambda v: v if isinstance(v, LatencySpec) else None)
         kinds = ", ".join(Precision)
         given.settle(self, ("lowering",), f"LoweringSpec by precision ({kinds})", _lowering)
         given.settle(self, ("lowered",), f"paths by precision ({kinds})", _lowered)

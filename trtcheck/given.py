@@ -222,3 +222,67 @@ def a_path(value: Any) -> Path | None:
         return Path(value)
     except TypeError:
         return None
+
+
+def flag(value: object) -> bool | None:
+    """The truth value *value*."""
+    return value if isinstance(value, bool) else None
+
+
+def sizes(value: object) -> tuple[int, ...] | None:
+    """Different batch sizes, ascending; one number is one of them."""
+    found = counts((value,) if whole(value) is not None else value)
+    return tuple(sorted(found)) if found is not None and len(set(found)) == len(found) else None
+
+
+def rounds(value: object) -> int | None:
+    """The whole number *value* if that many rounds can be judged, and be waited for."""
+    number = count(value)
+    return number if number is not None and _FEWEST_ROUNDS <= number <= _MOST_ROUNDS else None
+
+
+_FEWEST_ROUNDS, _MOST_ROUNDS = 8, 1000
+
+
+def below_one(value: object) -> float | None:
+    """The number *value* if it is from 0 to below 1."""
+    number = share(value)
+    return number if number is not None and number < 1 else None
+
+
+def slowdown(value: object) -> float | None:
+    """The number *value* if it is from 0 to 10: a slowdown of 1 is twice the time."""
+    number = at_least_zero(value)
+    return number if number is not None and number <= 10 else None
+
+
+def by_batch(value: object) -> dict[int, float] | float | None:
+    """A number above 0, or one by batch size, which a suite file writes as a string."""
+    if not isinstance(value, Mapping):
+        return positive(value)
+    found = {_size(batch): positive(limit) for batch, limit in value.items()}
+    settled = {batch: limit for batch, limit in found.items() if batch is not None and limit is not None}
+    return settled if settled and len(settled) == len(value) else None
+
+
+def _size(value: object) -> int | None:
+    return (
+        count(int(value))
+        if isinstance(value, str) and value.isdecimal() and len(value) < 11
+        else count(value)
+    )
+
+
+def text(value: object) -> str | None:
+    """The string *value* if it is not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+FLAG: Reader = ("True or False", flag)
+SIZES: Reader = ("different batch sizes, each a whole number of 1 or more", sizes)
+ROUNDS: Reader = (f"a whole number from {_FEWEST_ROUNDS} to {_MOST_ROUNDS}", rounds)
+SLOWDOWN: Reader = ("a number from 0 to 10", slowdown)
+BELOW_ONE: Reader = ("a number from 0 to below 1", below_one)
+POSITIVE: Reader = ("a number above 0", positive)
+BY_BATCH: Reader = ("a number above 0, or one by batch size: {1 = 2.5, 64 = 40}", by_batch)
+TEXT: Reader = ("a string", text)

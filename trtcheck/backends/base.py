@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from trtcheck.case import BuildSpec, Numerics, Precision, ShapeRange
+    from trtcheck.latency.timing import Timer
     from trtcheck.model import Signature
     from trtcheck.progress import Advance
 
@@ -44,12 +45,14 @@ class BuildPlan:
         precision: The precision that was asked for; None for a file that was lowered elsewhere.
         shapes: The range of shapes of every input with open dimensions, by name.
         spec: How TensorRT builds.
+        spin_wait: Whether threads that wait spin instead of sleeping; no engine depends on it, its time does.
     """
 
     lowered: Path
     precision: Precision | None
     shapes: Mapping[str, ShapeRange]
     spec: BuildSpec
+    spin_wait: bool = False
 
     @property
     def tf32(self) -> bool:
@@ -126,6 +129,24 @@ class LoadedEngine(Protocol):
 
     def close(self) -> None:
         """Frees sessions and device memory; the engine answers no more."""
+        ...
+
+
+class TimedEngine(LoadedEngine, Protocol):
+    """A loaded engine whose time can be taken."""
+
+    def timer(self, feeds: Mapping[str, np.ndarray], *, transfers: bool, spin_wait: bool) -> Timer:
+        """What runs the engine on one batch again and again; it is closed with the engine.
+
+        Args:
+            feeds: One array per input, first axis the batch.
+            transfers: Whether the copies between host and GPU are part of the time.
+            spin_wait: Whether the host spins while it waits for the GPU. On the CPU the session's threads do,
+                or do not, as the plan says that it was loaded with.
+
+        Raises:
+            EngineError: The engine refused the batch.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from trtcheck.case import DropTest, Verdict
 
@@ -190,3 +191,52 @@ class AccuracyVerdict:
     def drop(self) -> float:
         """Before minus after, as a fraction."""
         return self.before - self.after
+
+
+class LatencyRule(StrEnum):
+    """How a time was compared with what was approved; the strongest that there is comes first."""
+
+    INTERLEAVED = "interleaved"
+    """With the approved engine, timed in the same rounds."""
+    RATIO = "ratio"
+    """As ratio to the reference on the same device, with that of stored sessions."""
+    ABSOLUTE = "absolute"
+    """With the times of stored sessions."""
+    NONE = "none"
+    """With nothing: there is too little that it could be compared with."""
+
+
+@dataclass(frozen=True)
+class LatencyVerdict:
+    """One figure (median, 95th percentile, throughput) before and after.
+
+    All changes are relative: .05 is 5 % slower (for throughput 1/throughput is meant, so that more is worse).
+
+    Attributes:
+        rule: How it was compared.
+        effect: Slowdown: Hodges-Lehmann estimate over rounds, or this session against the stored ones' mean;
+            None where nothing was compared.
+        low: One-sided lower confidence bound of the slowdown at 1 - alpha.
+        high: One-sided upper bound, likewise.
+        detectable: Smallest slowdown that would have failed with power .8; None where nothing was compared.
+        tolerance: The slowdown that is accepted.
+        alpha: Chance of a failure where the slowdown is just the tolerance, at most.
+        rounds: Rounds of this session that counted.
+        sessions: Stored sessions that counted.
+        session_sd: Standard deviation between sessions (of a log ratio) that the bounds allow for.
+        verdict: Pass, fail or inconclusive.
+        reason: Why it is inconclusive, in words; empty otherwise.
+    """
+
+    rule: LatencyRule
+    effect: float | None
+    low: float | None
+    high: float | None
+    detectable: float | None
+    tolerance: float
+    alpha: float
+    rounds: int
+    sessions: int
+    session_sd: float
+    verdict: Verdict
+    reason: str = ""
