@@ -346,10 +346,10 @@ class Gates:
         saturation: Largest share of a tensor's evaluation activations outside the calibrated range that is
             not told.
         latency_slowdown: The slowdown of the median that is accepted, as a fraction (0.02 is 2 %).
-        latency_p95_slowdown: The same for the 95th percentile; None for ``latency_slowdown``, where a tail that
-            is too noisy to be judged is told and leaves the verdict to the median.
-        throughput_drop: The drop of throughput that is accepted, as a fraction; None leaves it ungated, as for
-            the following.
+        latency_p95_slowdown: The same for the 95th percentile; None for ``latency_slowdown``, where a tail
+            that is too noisy to be judged is told and leaves the verdict to the median.
+        throughput_drop: The drop of throughput that is accepted, as a fraction; None leaves it ungated, as
+            for the following.
         latency_ms: Largest accepted median of a query, in ms; one number, or one by batch size.
         latency_p95_ms: Largest accepted 95th percentile, likewise.
         throughput: Smallest accepted throughput, in images per second, likewise.

@@ -62,3 +62,30 @@ class LatencyBaseline:
     engine_digest: str
     engine_suffix: str
     sessions: tuple[StoredSession, ...]
+
+
+@dataclass(frozen=True)
+class LatencyRun:
+    """What a session measured of one engine at one batch size, as far as baselines are concerned.
+
+    Attributes:
+        model: Name of the case.
+        engine: Name of the engine.
+        batch: Images of a query.
+        environment: The latency environment.
+        lowered: Digest of the lowered model; a recording's is that of the FP32 model.
+        engine_path: The engine's file; None for a recording.
+        engine_suffix: Its suffix, for example ``".engine"``.
+        session: The figures.
+        unhealthy: What speaks against them; nothing is approved then.
+    """
+
+    model: str
+    engine: str
+    batch: int
+    environment: Mapping[str, Any]
+    lowered: str
+    engine_path: str | None
+    engine_suffix: str
+    session: StoredSession
+    unhealthy: tuple[str, ...] = ()
