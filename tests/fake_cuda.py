@@ -36,11 +36,14 @@ class FakeDriver(ModuleType):
         free: Free memory in bytes.
         held: What was made and not yet released, by handle.
         fails: Functions that return CUDA_ERROR_INVALID_VALUE.
+        done: What was put on streams and waited for, in order: ``"event 3"`` for the third event that was
+            made, ``"upload"``, ``"download"``, ``"graph"``, ``"wait 3"``.
+        event_flags: The flags of every event that was made.
     """
 
     CUresult = CUresult
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
-    CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0)
+    CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0, CU_EVENT_BLOCKING_SYNC=1)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
     CUdevice_attribute = SimpleNamespace(
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=75, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR=76
@@ -54,6 +57,9 @@ class FakeDriver(ModuleType):
         self.free = 64 * 2**20
         self.held: dict[int, str] = {}
         self.fails: set[str] = set()
+        self.done: list[str] = []
+        self.event_flags: list[int] = []
+        self._events: dict[int, int] = {}
         self._memory: dict[int, Any] = {}
         self._work: dict[int, list[Callable[[], None]]] = {}
         self._capture: list[Callable[[], None]] | None = None
@@ -143,10 +149,17 @@ class FakeDriver(ModuleType):
         return self._dropped(address)
 
     def cuMemcpyHtoDAsync(self, to: int, source: int, size: int, stream: int) -> tuple[CUresult]:
+        return self._copied("upload", to, source, size, stream)
+
+    def cuMemcpyDtoHAsync(self, to: int, source: int, size: int, stream: int) -> tuple[CUresult]:
+        return self._copied("download", to, source, size, stream)
+
+    def _copied(self, kind: str, to: int, source: int, size: int, stream: int) -> tuple[CUresult]:
         if stream not in self.held:
             return (CUresult.CUDA_ERROR_INVALID_HANDLE,)
 
         def copy() -> None:
+            self.done.append(kind)
             ctypes.memmove(to, source, size)
 
         if self._capture is None:
@@ -154,8 +167,6 @@ class FakeDriver(ModuleType):
         else:
             self._capture.append(copy)
         return (CUresult.CUDA_SUCCESS,)
-
-    cuMemcpyDtoHAsync = cuMemcpyHtoDAsync
 
     # Streams, events, graphs.
 
@@ -189,20 +200,27 @@ class FakeDriver(ModuleType):
         return self._dropped(graph)
 
     def cuGraphLaunch(self, graph: int, _stream: int) -> tuple[CUresult]:
+        self.done.append("graph")
         for copy in self._work[graph]:
             copy()
         return (CUresult.CUDA_SUCCESS,)
 
-    def cuEventCreate(self, _flags: int) -> tuple[CUresult, int]:
-        return self._made("event")
+    def cuEventCreate(self, flags: int) -> tuple[CUresult, int]:
+        status, event = self._made("event")
+        self.event_flags.append(flags)
+        self._events[event] = len(self.event_flags)
+        return status, event
 
     def cuEventDestroy(self, event: int) -> tuple[CUresult]:
         return self._dropped(event)
 
-    def cuEventRecord(self, _event: int, _stream: int) -> tuple[CUresult]:
+    def cuEventRecord(self, event: int, _stream: int) -> tuple[CUresult]:
+        self.done.append(f"event {self._events[event]}")
         return (CUresult.CUDA_SUCCESS,)
 
-    cuEventSynchronize = cuStreamSynchronize
+    def cuEventSynchronize(self, event: int) -> tuple[CUresult]:
+        self.done.append(f"wait {self._events[event]}")
+        return (CUresult.CUDA_SUCCESS if event in self.held else CUresult.CUDA_ERROR_INVALID_HANDLE,)
 
     def cuEventElapsedTime(self, _start: int, _end: int) -> tuple[CUresult, float]:
         return CUresult.CUDA_SUCCESS, 1.5

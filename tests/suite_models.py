@@ -54,6 +54,24 @@ def overflowing() -> onnx.ModelProto:
     return _classifier(detour, "calmed", "N", 0.0)
 
 
+def laboured(layers: int = 6, channels: int = 64) -> onnx.ModelProto:
+    """The classifier's answers after much more work: convolutions whose result is nothing."""
+    wide = np.zeros((channels, channels, 3, 3), np.float32)
+    nodes = [helper.make_node("Conv", ["images", "first"], ["work0"], name="work0", pads=[1, 1, 1, 1])]
+    nodes += [
+        helper.make_node("Conv", [f"work{k}", "wide"], [f"work{k + 1}"], name=f"work{k + 1}", pads=[1] * 4)
+        for k in range(layers)
+    ]
+    nodes += [
+        helper.make_node("ReduceMean", [f"work{layers}"], ["nothing"], name="mean", axes=[1, 2, 3]),
+        helper.make_node("Add", ["halves", "nothing"], ["calmed"], name="add"),
+    ]
+    made = _classifier(nodes, "calmed", "N", 0.0)
+    extra = {"first": np.zeros((channels, 1, 3, 3), np.float32), "wide": wide}
+    made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in extra.items())
+    return made
+
+
 def _classifier(
     detour: Sequence[onnx.NodeProto], features: str, batch: int | str, blind: float
 ) -> onnx.ModelProto:

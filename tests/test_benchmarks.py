@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,59 @@ def test_speeds_are_printed_beside_what_they_are_compared_with():
         assert min(ours, numpy_s, sklearn_s) > 0
         assert float(row["to NumPy"].rstrip(" x")) == pytest.approx(ours / numpy_s, rel=0.1)
     assert [row["goal"] for row in table(text, "Seconds of a verdict")] == ["< 1 s"] * 4
+
+
+@pytest.fixture(scope="module")
+def latency():
+    return output("latency_verdicts.py", "--workers", "2")
+
+
+def rule(text, place, name):
+    """The row of a rule in the table of all rules below *place*."""
+    [row] = [row for row in table(text[text.index(place) :], "Every rule as it is used") if row["rule"] == name]
+    return row
+
+
+def test_latency_verdicts_keep_their_promises_on_times_of_an_h100(latency):
+    goals = table(latency, "#### ResNet-50")
+    assert [row["wanted"] for row in goals] == ["<= 1 %", "<= 2 %", ">= 95 %", ">= 95 %"] * 2
+    assert [row["reached"] for row in goals] == ["yes"] * 8
+    assert goals[0]["found"].startswith("0 of 104 =")
+
+
+def test_a_slowdown_of_the_tolerance_fails_too_often_without_the_session_term(latency):
+    without = rule(latency, "#### ResNet-50", "trtcheck interleaved, without session term")
+    assert min(numbers(without["+2 %: fail, %"])) > 4
+
+
+def test_raw_samples_call_identical_builds_different(latency):
+    row = rule(latency, "#### ResNet-50", "U test on raw samples, 0.05")
+    assert float(row["pass, %"]) < 70
+
+
+def test_a_limit_of_five_percent_misses_slowdowns_of_five_percent(latency):
+    for limit in ("mean", "min"):
+        row = rule(latency, "#### ResNet-50", f"pytest-benchmark `{limit}:5%`")
+        assert numbers(row["+5 %: fail, %"])[0] < 60
+        at_all, double = numbers(row["+5.5 % / +10.8 %: fail, %"])
+        assert 60 < at_all < 95 < double
+
+
+def test_asv_answers_by_its_own_code_or_is_said_to_be_missing(latency):
+    rules = [row["rule"] for row in table(latency, "Every rule as it is used")]
+    installed = find_spec("asv") is not None
+    assert ("asv, factor 1.05" in rules) == installed
+    assert ("asv is not installed" in latency) != installed
+
+
+def test_times_taken_here_are_judged_by_the_same_rules(latency):
+    here = latency.index("#### Chains of")
+    assert "4 measurements, each judged once, from 2 processes" in latency[here:]
+    for name in ("trtcheck interleaved", "trtcheck interleaved, p95", "pytest-benchmark `mean:5%`"):
+        assert " of 4 (" in rule(latency, "#### Chains of", name)["identical: fail"]
+
+
+def test_tables_of_recorded_times_do_not_depend_on_the_number_of_processes(latency):
+    recorded = output("latency_verdicts.py", "--workers", "1", "--recorded-only")
+    start = latency.index("#### ResNet-50")
+    assert latency[start : latency.index("#### Chains of")] == recorded[recorded.index("#### ResNet-50") :]

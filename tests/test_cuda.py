@@ -11,7 +11,8 @@ import pytest
 from fake_cuda import FakeDriver
 
 from trtcheck import gpu
-from trtcheck.backends.cuda import Binding, Device
+from trtcheck.backends.binding import Binding
+from trtcheck.backends.cuda import Device
 from trtcheck.errors import BackendError
 
 LAYOUT = ((2, 3), np.dtype(np.float32))
@@ -101,7 +102,7 @@ def test_closed_things_refuse_on_the_fake_driver(device: Device) -> None:
     with pytest.raises(BackendError, match="the buffer is closed"):
         _ = buffer.host
     with pytest.raises(BackendError, match="the event is closed"):
-        event.synchronize()
+        event.waiting()
     with pytest.raises(BackendError, match="the graph is closed"):
         graph.launch(stream)
 
@@ -133,10 +134,9 @@ def test_a_fake_device_that_failed_closes_without_telling_it_again(driver: FakeD
 
 def test_events_of_the_fake_driver_tell_the_time_between(device: Device) -> None:
     stream, start, end = device.stream(), device.event(), device.event()
-    start.record(stream)
-    end.record(stream)
-    end.synchronize()
-    assert end.ms_since(start) == 1.5
+    for call in (start.recording(stream), end.recording(stream), end.waiting()):
+        device.checked("take the time", call())
+    assert device.checked("take the time", end.ms_since(start)()) == 1.5
 
 
 def test_a_fake_graph_repeats_what_was_recorded(device: Device, driver: FakeDriver) -> None:

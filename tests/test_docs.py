@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trtcheck.case import BuildSpec, Check, Gates, InputSpec, LoweringSpec, Precision
+from trtcheck.case import BuildSpec, Check, Gates, InputSpec, LatencySpec, LoweringSpec, Precision
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -26,7 +26,7 @@ def fenced_lines(text: str) -> list[str]:
 
 def test_the_toml_reference_names_every_key() -> None:
     text = (ROOT / "docs" / "toml.md").read_text(encoding="utf-8")
-    specs = (InputSpec, Gates, LoweringSpec, BuildSpec)
+    specs = (InputSpec, Gates, LoweringSpec, BuildSpec, LatencySpec)
     keys = {field.name for kind in specs for field in fields(kind)} - {"maker", "shapes"}
     keys |= {"quantizer", "converter", "profile", "engine"}
     keys |= {"onnx", "data", "calibration", "classes", "batch", "engines", "output", "top_k", "checks"}

@@ -164,7 +164,7 @@ def backend(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> OnnxRuntimeC
 
     for module in (onnxruntime_cuda, onnxruntime_cuda_session):
         monkeypatch.setattr(module, "open_on_gpu", on_cpu)
-    monkeypatch.setattr(onnxruntime_cuda_session, "DEVICE", "cpu")
+    monkeypatch.setattr(onnxruntime_cuda_bound, "DEVICE", "cpu")
     return OnnxRuntimeCuda(threads=1)
 
 

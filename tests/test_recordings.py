@@ -209,6 +209,29 @@ def test_times_of_every_version_of_trtexec_are_read(tmp_path: Path, version: int
     assert times.transfers is moved
 
 
+def test_times_with_and_without_transfers_do_not_go_together(tmp_path: Path) -> None:
+    path = saved(tmp_path / "board.npz", scores=scores())
+    written(tmp_path / "a.json", times_json([2.0, 4.0]))
+    written(tmp_path / "b.json", times_json([2.0, 4.0], transfers=False))
+    sidecar(path, 'times = ["a.json", "b.json"]')
+    refused(
+        lambda: read_recording(path), "b.json: the files of times were not made alike",
+        "expected: times with transfers, as a.json", "found:    times without transfers",
+    )  # fmt: skip
+
+
+def test_one_query_with_transfers_does_not_stand_for_a_run_without(tmp_path: Path) -> None:
+    # trtexec 11 copies the inputs of its first query whatever it is told; --warmUp=0 leaves that in the file.
+    path = saved(tmp_path / "board.npz", scores=scores())
+    first = {"computeMs": 2.0, "latencyMs": 2.5, "h2dMs": 0.5, "d2hMs": 0}
+    rest = {"computeMs": 2.0, "latencyMs": 2.0, "h2dMs": 0, "d2hMs": 0}
+    written(tmp_path / "t.json", json.dumps([first, rest, rest]))
+    sidecar(path, 'times = "t.json"')
+    times = read_recording(path).times
+    assert times is not None
+    assert times.transfers is False
+
+
 def test_times_inside_a_folder_are_no_outputs(tmp_path: Path) -> None:
     written(tmp_path / "0000.json", output_json({"scores": scores()}))
     written(tmp_path / "times.json", times_json([1.0]))
@@ -234,6 +257,13 @@ def test_a_folder_that_lost_its_sidecar_still_holds_the_times_of_run_sh(tmp_path
         ("device = 3", ("device has a wrong value", "a string")),
         ("times = []", ("times has a wrong value",)),
         ('times = ["a", 1]', ("times has a wrong value",)),
+        ("cuda_graph = 1", ("cuda_graph has a wrong value", "true or false", "1 (int)")),
+        ('spin_wait = "yes"', ("spin_wait has a wrong value",)),
+        ("power_w = 0", ("power_w has a wrong value", "watts, a number above 0")),
+        ("power_w = true", ("power_w has a wrong value",)),
+        ("power_w = nan", ("power_w has a wrong value",)),
+        ("power_w = inf", ("power_w has a wrong value",)),
+        (f"power_w = 1{'0' * 400}", ("power_w has a wrong value",)),
         ("outputs = {a = 1}", ("outputs has a wrong value",)),
         ('outputs = {a = "x", b = "x"}', ("outputs has a wrong value", "each once")),
         ('outputs = {logits = "scores"}', ("'logits', which the recording does not have", "scores")),

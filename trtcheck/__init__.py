@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         EngineSpec,
         Gates,
         InputSpec,
+        LatencySpec,
         LoweringSpec,
         Numerics,
         OnFinding,
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 _HOME = {
     **dict.fromkeys(
         ("BuildSpec", "Case", "Check", "ClassGates", "DropTest", "EngineSpec", "Gates", "InputSpec",
-         "LoweringSpec", "Numerics", "OnFinding", "Outcome", "Precision", "ShapeRange", "Verdict"),
+         "LatencySpec", "LoweringSpec", "Numerics", "OnFinding", "Outcome", "Precision", "ShapeRange",
+         "Verdict"),
         "trtcheck.case",
     ),
     "TrtcheckError": "trtcheck.errors",
@@ -52,6 +54,7 @@ __all__ = [
     "Evaluation",
     "Gates",
     "InputSpec",
+    "LatencySpec",
     "LoweringSpec",
     "Numerics",
     "OnFinding",

@@ -3,6 +3,9 @@
 An entry is the folder ``<root>/<kind>/<key>/`` with its files and a ``manifest.json`` that lists their
 digests. It is made in a temporary folder beside it and renamed, under a file lock; lock files stay, since
 deleting one while another process waits for it would let two processes in.
+
+Beside the entries there are files that backends keep (``<root>/<kind>/*.cache``), and the approved engines
+(see `trtcheck.approved_engines`).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from trtcheck import digests
@@ -26,9 +30,17 @@ from trtcheck.errors import OptionError
 _log = logging.getLogger("trtcheck")
 
 MANIFEST = "manifest.json"
+APPROVED = "approved"
+"""Folder of the approved engines."""
 
 _MAKING = ".making-"
 _ABANDONED_AFTER = 24 * 3600.0
+_APPROVED_STAYS = 30 * 24 * 3600.0
+"""How much longer than an entry an approved engine stays, in seconds.
+
+An entry can be made again, an approved engine cannot; but those that another approval superseded must not
+crowd the entries out in the end.
+"""
 _SESSIONS = "sessions"
 _BEGINS = 60.0
 """Seconds in which a session may come to hold the lock that it made the file of."""
@@ -101,7 +113,7 @@ class Cache:
                 return found
             temporary = self.temporary(kind)
             try:
-                with self._writable(only=temporary):
+                with self.writable(only=temporary):
                     manifest = make(temporary)
                 return replace(self.commit(kind, key, temporary, manifest), repaired=there and not anew)
             finally:
@@ -110,7 +122,7 @@ class Cache:
     def commit(self, kind: str, key: str, temporary: Path, manifest: dict[str, Any]) -> Entry:
         """Turns the finished folder *temporary* into the entry; the caller holds the lock."""
         folder = self._folder(kind, key)
-        with self._writable():
+        with self.writable():
             files = sorted(path for path in temporary.iterdir() if path.is_file())
             kept = {path.name: digests.of_files([path]) for path in files}
             whole = {**manifest, "files": {**kept, MANIFEST: digests.of_json(manifest)}}
@@ -132,7 +144,7 @@ class Cache:
         folder = self._folder(kind, key)
         path = folder.with_suffix(".lock")
         try:
-            with self._writable():
+            with self.writable():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = FileLock(path)
                 lock.acquire()
@@ -149,7 +161,7 @@ class Cache:
     def temporary(self, kind: str) -> Path:
         """A new empty folder beside the entries of *kind*, to be handed to `commit`."""
         parent = self.root / kind
-        with self._writable():
+        with self.writable():
             parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(parent)
             return Path(tempfile.mkdtemp(prefix=_MAKING, dir=parent))
@@ -183,6 +195,8 @@ class Cache:
     def trim(self, limit: int, *, unused_since: float) -> int:
         """Removes the entries that were used longest ago until the rest takes *limit* bytes or less.
 
+        Approved engines stay longer than entries, see `_APPROVED_STAYS`, but the limit holds for them too.
+
         Args:
             limit: Bytes that may stay.
             unused_since: Entries that were used after this time (seconds since the epoch) stay in any case,
@@ -192,14 +206,14 @@ class Cache:
             The number of entries removed.
         """
         unused_since = min([unused_since, *_sessions_at_work(self.root / _SESSIONS)])
-        entries = sorted(_entries(self.root))
-        total = sum(size for _, size, _ in entries)
+        kept = sorted(_kept(self.root), key=lambda each: each.goes)
+        total = sum(each.size for each in kept)
         removed = 0
-        for used, size, folder in entries:
-            if total <= limit or used >= unused_since:
+        for each in kept:
+            if total <= limit:
                 break
-            if _remove_unless_locked(folder):
-                total -= size
+            if each.used < unused_since and _remove_unless_locked(each.place):
+                total -= each.size
                 removed += 1
         return removed
 
@@ -207,8 +221,12 @@ class Cache:
         return self.root / kind / stem(key)
 
     @contextmanager
-    def _writable(self, only: Path | None = None) -> Iterator[None]:
-        """Blames the cache for what the system refuses; with *only*, not for files outside of that folder."""
+    def writable(self, only: Path | None = None) -> Iterator[None]:
+        """Blames the cache for what the system refuses; with *only*, not for files outside of that folder.
+
+        Raises:
+            OptionError: The cache folder cannot be written, or has no room.
+        """
         try:
             yield
         except OSError as error:
@@ -232,18 +250,46 @@ def _touch(folder: Path) -> None:
         os.utime(folder / MANIFEST)
 
 
-def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
-    """Time of last use, size in bytes and place of every entry and of every file that a backend keeps."""
+@dataclass(frozen=True)
+class _Kept:
+    """An entry, an approved engine, or a file that a backend keeps.
+
+    Attributes:
+        used: When it was used last, seconds since the epoch.
+        goes: Its turn to be removed: the smallest first.
+        size: Bytes that its removal frees.
+        place: The folder or file.
+    """
+
+    used: float
+    goes: float
+    size: int
+    place: Path
+
+
+def _kept(root: Path) -> Iterator[_Kept]:
+    """Everything that may be removed."""
     for file in root.glob("*/*.cache"):
         with suppress(OSError):
-            yield file.stat().st_mtime, file.stat().st_size, file
+            found = file.stat()
+            yield _Kept(found.st_mtime, found.st_mtime, found.st_size, file)
+    linked = set()
+    for file in (root / APPROVED).glob("*"):
+        with suppress(OSError):  # another process removed it
+            found = file.stat()
+            if file.suffix != ".lock" and S_ISREG(found.st_mode):
+                linked.add((found.st_dev, found.st_ino))
+                yield _Kept(found.st_mtime, found.st_mtime + _APPROVED_STAYS, found.st_size, file)
     for manifest in root.glob(f"*/*/{MANIFEST}"):
         folder = manifest.parent
         if folder.name.startswith(_MAKING):
             continue
-        with suppress(OSError):  # another process removed it
-            size = sum(path.stat().st_size for path in folder.iterdir())
-            yield manifest.stat().st_mtime, size, folder
+        with suppress(OSError):
+            files = [path.stat() for path in folder.iterdir()]
+            # A file that is linked as approved engine is counted there, and goes only when that goes.
+            size = sum(each.st_size for each in files if (each.st_dev, each.st_ino) not in linked)
+            used = manifest.stat().st_mtime
+            yield _Kept(used, used, size, folder)
 
 
 def _sessions_at_work(folder: Path) -> list[float]:

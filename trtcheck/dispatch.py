@@ -6,16 +6,27 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trtcheck.case import Case, Check, EngineSpec, Gates, OnFinding, Outcome, Verdict, applies
+from trtcheck.case import Case, Check, EngineKind, EngineSpec, Gates, OnFinding, Outcome, Verdict, applies
 from trtcheck.errors import BackendError, EngineError, TrtcheckError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from trtcheck.backends.base import BuiltEngine
     from trtcheck.session import Workbench
     from trtcheck.settings import Settings
 
 
-def prepare(workbench: Workbench, case: Case, engine: EngineSpec, check: Check) -> None:
+def timed_batches(case: Case, engine: EngineSpec) -> tuple[int | None, ...]:
+    """The batch sizes at which *engine* is timed; a recording has but its own, which is None here."""
+    if case.latency is None:
+        return ()
+    return (None,) if engine.kind is EngineKind.RECORDING else case.latency.batches
+
+
+def prepare(
+    workbench: Workbench, case: Case, engine: EngineSpec, check: Check, batch: int | None = None
+) -> None:
     """Does the work of *check* that a session does once, which finds what is wrong with suite or data.
 
     Raises:
@@ -26,6 +37,10 @@ def prepare(workbench: Workbench, case: Case, engine: EngineSpec, check: Check) 
         workbench.resolve(case)
     elif check is Check.BATCH_INVARIANCE:
         workbench.batch_invariance(case, engine)
+    elif check is Check.LATENCY:
+        from trtcheck.latency import item
+
+        item.prepare(workbench, case, engine, batch)
     elif check is not Check.BUILD:
         from trtcheck.checks import require_known_classes
 
@@ -33,13 +48,36 @@ def prepare(workbench: Workbench, case: Case, engine: EngineSpec, check: Check) 
 
 
 def judge(workbench: Workbench, settings: Settings, case: Case, engine: EngineSpec, check: Check) -> Outcome:
-    """What *check* of *case* and *engine* comes to, the approved baseline included.
+    """What *check* of *case* and *engine*, any but ``latency``, comes to, the approved baseline included.
 
     Raises:
         TrtcheckError: The case cannot be opened, or the engine not built or run.
     """
     strict = strict_by(settings, case.gates) is not None
     return replace(_judge(workbench, settings, case, engine, check), strict=strict)
+
+
+def judge_latency(
+    workbench: Workbench, settings: Settings, case: Case, engine: EngineSpec, batch: int | None
+) -> tuple[Outcome, np.ndarray]:
+    """What ``latency`` of *case* and *engine* comes to, and the times (S,) of the engine's queries in ms.
+
+    Args:
+        workbench: Builds and times.
+        settings: What the user asked for.
+        case: The case.
+        engine: The engine.
+        batch: Images of a query; None for a recording's.
+
+    Raises:
+        TrtcheckError: The case cannot be opened, or the engine not built or run.
+    """
+    from trtcheck.latency import item
+
+    outcome, samples = item.judge(workbench, settings, case, engine, batch)
+    # What is being approved is compared with nothing, which is no fault of it.
+    strict = strict_by(settings, case.gates) is not None and not settings.update_baselines
+    return replace(outcome, strict=strict), samples
 
 
 def strict_by(settings: Settings, gates: Gates) -> str | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import Case, Check, DropTest, EngineSpec, Gates, Outcome, Verdict
+from trtcheck.case import Case, Check, DropTest, EngineSpec, Gates, LatencySpec, Outcome, Verdict
+from trtcheck.dispatch import timed_batches
 from trtcheck.errors import TrtcheckError
 from trtcheck.item_records import add_outcome
 from trtcheck.runtime import RUNTIME, Runtime
@@ -191,6 +192,45 @@ class TrtCheck:
             own = {entry: {f"{name}_drop": value} for entry, value in classes.items()}
         return self._judge(check, {**gates, "classes": own})
 
+    def latency(
+        self,
+        *,
+        batch: int | None = None,
+        slowdown: float | None = None,
+        p95_slowdown: float | None = None,
+        throughput_drop: float | None = None,
+        ms: float | None = None,
+        p95_ms: float | None = None,
+        throughput: float | None = None,
+        energy_mj: float | None = None,
+        speedup: float | None = None,
+        faster_than: str | None = None,
+    ) -> Outcome:
+        """Whether the engine became slower, and is as fast as it must be; skips the test if it is not timed.
+
+        How it is timed is the case's `LatencySpec`.
+
+        Args:
+            batch: Images of a query; None for the first batch size of the case's, or 1.
+            slowdown: The slowdown of the median that is accepted, as a fraction; for this and what follows,
+                None leaves the gate as it is.
+            p95_slowdown: The same for the 95th percentile.
+            throughput_drop: The drop of throughput that is accepted, as a fraction.
+            ms: Largest accepted median of a query, in ms.
+            p95_ms: Largest accepted 95th percentile, in ms.
+            throughput: Smallest accepted throughput, in images per second.
+            energy_mj: Largest accepted energy of an image, in millijoules.
+            speedup: Smallest accepted speed-up over the reference on the same device.
+            faster_than: Name of an engine that must be slower.
+        """
+        gates = {
+            "latency_slowdown": slowdown, "latency_p95_slowdown": p95_slowdown,
+            "throughput_drop": throughput_drop, "latency_ms": ms, "latency_p95_ms": p95_ms,
+            "throughput": throughput, "energy_mj": energy_mj, "speedup": speedup, "faster_than": faster_than,
+        }  # fmt: skip
+        timed = timed_batches(replace(self.case, latency=self.case.latency or LatencySpec()), self._engine)
+        return self._judge(Check.LATENCY, gates, timed[0] if batch is None else batch)
+
     def confusion(self) -> tuple[Confusion, Confusion]:
         """Confusion of the reference and of the engine."""
         try:
@@ -198,10 +238,10 @@ class TrtCheck:
         except TrtcheckError as error:
             raise self._failure(Check.RECALL, error) from None
 
-    def _judge(self, check: Check, limits: Mapping[str, Any]) -> Outcome:
+    def _judge(self, check: Check, limits: Mapping[str, Any], batch: int | None = None) -> Outcome:
         """Judges by the gates and by those of the *limits*, which bear on *check*, that are not None."""
         from trtcheck.dispatch import judge, strict_by
-        from trtcheck.items import RegressionError, conclude
+        from trtcheck.items import RegressionError, conclude, timed
         from trtcheck.suite import changed_gates
 
         given = {name: value for name, value in limits.items() if value is not None}
@@ -210,7 +250,10 @@ class TrtCheck:
         try:
             gates = changed_gates(self.case.gates, given, f"trt_check.{check.value}()", known)
             case = replace(self.case, gates=gates)
-            outcome = judge(self._runtime.workbench, settings, case, self._engine, check)
+            if check is Check.LATENCY:
+                outcome = timed(self._item, case, self._engine, batch)
+            else:
+                outcome = judge(self._runtime.workbench, settings, case, self._engine, check)
         except TrtcheckError as error:
             raise self._failure(check, error) from None
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trtcheck.case import Case, Check, EngineSpec, Outcome, Verdict, applies
-from trtcheck.dispatch import judge, prepare, strict_by
+from trtcheck.dispatch import judge, judge_latency, prepare, strict_by, timed_batches
 from trtcheck.errors import BackendError, EngineError, SuiteError, TrtcheckError
 from trtcheck.item_records import OUTCOMES, PENDING, add_outcome, asides
 from trtcheck.runtime import RUNTIME, Runtime
@@ -43,14 +43,19 @@ class SuiteFile(pytest.File):
                 if runtime.settings.build_only and Check.BUILD not in checks:
                     checks = (Check.BUILD, *checks)  # a suite that leaves it out is not meant to do nothing
                 for check in checks:
-                    if not applies(check, engine.precision, engine.kind):
-                        continue
-                    name = f"{case.name}[{engine.name}]::{check.value}"
-                    # Given as text, so that pytest compares ids as it reads them from its cache (--lf).
-                    nodeid = f"{self.nodeid}::{name}"
-                    yield CheckItem.from_parent(
-                        self, name=name, nodeid=nodeid, case=case, engine=engine, check=check
-                    )
+                    if applies(check, engine.precision, engine.kind):
+                        yield from self._items(case, engine, check)
+
+    def _items(self, case: Case, engine: EngineSpec, check: Check) -> Iterator[CheckItem]:
+        """The item of *check*; of latency one a batch size, where anything is to be timed."""
+        for batch in timed_batches(case, engine) if check is Check.LATENCY else (None,):
+            size = "" if batch is None else f"-b{batch}"
+            name = f"{case.name}[{engine.name}]::{check.value}{size}"
+            # Given as text, so that pytest compares ids as it reads them from its cache (--lf).
+            nodeid = f"{self.nodeid}::{name}"
+            yield CheckItem.from_parent(
+                self, name=name, nodeid=nodeid, case=case, engine=engine, check=check, batch=batch
+            )
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """The message of an error that is meant for people, without a traceback."""
@@ -99,13 +104,17 @@ class CheckItem(pytest.Item):
         case: The case.
         engine: The engine.
         check: The check.
+        batch: The batch size that is timed; None for every other check, and for a recording's own.
     """
 
-    def __init__(self, *, case: Case, engine: EngineSpec, check: Check, **kwargs: Any) -> None:
+    def __init__(
+        self, *, case: Case, engine: EngineSpec, check: Check, batch: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.case = case
         self.engine = engine
         self.check = check
+        self.batch = batch
 
     def setup(self) -> None:
         """Prepares, so that what is wrong with suite or data is an error, and with the engine a failure."""
@@ -114,10 +123,10 @@ class CheckItem(pytest.Item):
         )
         # A rerun after a failure starts from nothing.
         self.stash[OUTCOMES] = []
-        if self.check is Check.BUILD:
+        if self.check is Check.BUILD or (self.check is Check.LATENCY and _off(self.config)):
             return
         try:
-            prepare(self.config.stash[RUNTIME].workbench, self.case, self.engine, self.check)
+            prepare(self.config.stash[RUNTIME].workbench, self.case, self.engine, self.check, self.batch)
         except (EngineError, BackendError):
             return  # what is wrong with the engine is a failure: `runtest` meets it again
         except TrtcheckError as error:
@@ -132,7 +141,10 @@ class CheckItem(pytest.Item):
             TrtcheckError: The engine cannot be built.
         """
         runtime = self.config.stash[RUNTIME]
-        outcome = judge(runtime.workbench, runtime.settings, self.case, self.engine, self.check)
+        if self.check is Check.LATENCY:
+            outcome = timed(self, self.case, self.engine, self.batch)
+        else:
+            outcome = judge(runtime.workbench, runtime.settings, self.case, self.engine, self.check)
         conclude(self, outcome, strict_by(runtime.settings, self.case.gates))
 
     def reportinfo(self) -> tuple[Path, None, str]:
@@ -146,11 +158,42 @@ class CheckItem(pytest.Item):
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
+def timed(item: pytest.Item, case: Case, engine: EngineSpec, batch: int | None) -> Outcome:
+    """What ``latency`` comes to; pytest-benchmark is asked whether to time, and told the times.
+
+    Args:
+        item: The item, or the test that makes the check.
+        case: The case.
+        engine: The engine.
+        batch: Images of a query; None for a recording's.
+
+    Raises:
+        TrtcheckError: The engine cannot be built or run.
+    """
+    from trtcheck import bench
+
+    off = bench.timing_off(item.config)
+    if off is not None:
+        return Outcome(
+            model=case.name, engine=engine.name, check=Check.LATENCY, verdict=Verdict.SKIPPED, message=off
+        )
+    runtime = item.config.stash[RUNTIME]
+    outcome, samples_ms = judge_latency(runtime.workbench, runtime.settings, case, engine, batch)
+    bench.record(item, outcome, samples_ms, engine.precision.value if engine.precision else None)
+    return outcome
+
+
 def only_builds(item: pytest.Item) -> bool:
     """Whether *item* runs no engine: a ``build`` item, or a test of no concern to trtcheck's checks."""
     if isinstance(item, CheckItem):
         return item.check is Check.BUILD
     return not {"trt_check", "ort_baseline"} & set(getattr(item, "fixturenames", ()))
+
+
+def _off(config: pytest.Config) -> bool:
+    from trtcheck.bench import timing_off
+
+    return timing_off(config) is not None
 
 
 def conclude(item: pytest.Item, outcome: Outcome, strict_by: str | None) -> None:

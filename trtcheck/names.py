@@ -56,6 +56,13 @@ def confidence(share: float) -> str:
     return f"{round(share * 100, 9):.12g} %"
 
 
+def significant(value: float, digits: int = 4) -> str:
+    """A number with that many significant digits, without an exponent where people read none: ``12.35``."""
+    if not value or not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}"
+    return f"{value:.{max(digits - 1 - math.floor(math.log10(abs(value))), 0)}f}"
+
+
 def p_value(p: float) -> str:
     """A p-value, with a floor below which digits mean nothing: ``p = .012``, ``p < 1e-9``."""
     if p < 1e-9:

@@ -26,6 +26,7 @@ _OPTIONS = (
     ("cache", "DIR", "folder of lowered models, engines and reference answers (default: the user's cache)"),
     ("cache-size", "SIZE", "what the cache may take after a run, the oldest go first; none for no limit "
      "(default: 20GB)"),
+    ("latency-budget", "SECONDS", "what measuring one engine at one batch size may take (default: 30)"),
     ("modelopt-python", "PATH", "the Python that has NVIDIA's ModelOpt (default: the one that runs pytest)"),
 )  # fmt: skip
 _FLAGS = (
@@ -53,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "trtcheck(model=NAME, **gates): the model of trtcheck.toml that trt_case takes, and limits "
-        "(recall_drop, precision_drop, accuracy_drop, …) for trt_check",
+        "(recall_drop, precision_drop, latency_slowdown, …) for trt_check",
     )
     runtime = Runtime.of_config(config)
     config.stash[RUNTIME] = runtime
@@ -94,9 +95,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
     return SuiteFile.from_parent(parent, path=file_path)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--trt-build-only``, leaves what only builds."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Shows pytest-benchmark what is timed; with ``--trt-build-only``, leaves what only builds."""
+    from trtcheck.bench import counted
+
+    with counted(config, list(items)):
+        yield
     if not config.getoption("--trt-build-only"):
         return
     from trtcheck.items import only_builds

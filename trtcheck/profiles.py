@@ -35,7 +35,8 @@ def ranges(
             f"{case.name}: the profile names an input that is not there: {', '.join(unknown)}",
             where=case.onnx, expected=f"one of: {', '.join(inputs)}",
         )  # fmt: skip
-    batch = case.build.batch or (1, case.batch, case.batch)
+    timed = () if case.latency is None else case.latency.batches
+    batch = case.build.batch or (1, case.batch, max(case.batch, *timed, 1))
     found = {}
     for name, shape in inputs.items():
         stated = case.build.shapes.get(name)

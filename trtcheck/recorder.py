@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import Numerics
+from trtcheck.case import Check, Numerics
 from trtcheck.errors import ReportError, TrtcheckError
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Recorder:
         try:
             evaluations = self._evaluations()
             baselines = self._baselines(items, evaluations, interrupted)
-            if any(state["status"] == "failed" for state in baselines.values()):
+            timed = self._latency_baselines(items, interrupted)
+            if any(state["status"] == "failed" for state in (*baselines.values(), *timed)):
                 self._fail(session, "a baseline could not be written")
             self._document = self._make_document(items, evaluations, baselines, exitstatus)
             told = self._runtime.ran_elsewhere(self._document["environment"]["backend"])
@@ -102,6 +103,29 @@ class Recorder:
             state = approve.write(settings.baselines, evaluation, own, interrupted=interrupted)
             states[evaluation.model, evaluation.engine] = state
             self._said.append(f"baseline of {evaluation.model}[{evaluation.engine}] {state['message']}")
+        return states
+
+    def _latency_baselines(self, items: list[dict[str, Any]], interrupted: bool) -> list[dict[str, Any]]:
+        """What became of the latency baselines where results are approved; their items tell it, too."""
+        settings = self._runtime.settings
+        if not settings.update_baselines or "shared" not in self._runtime.__dict__:
+            return []
+        from trtcheck.baselines import latency_approve
+        from trtcheck.session import read_latency_runs
+        from trtcheck.settings import cache_folder
+
+        states = []
+        for run in read_latency_runs(self._runtime.shared):
+            own = [i for i in items if (i["model"], i["engine"]) == (run.model, run.engine)]
+            state = latency_approve.write(
+                settings.baselines, cache_folder(settings), run, own, interrupted=interrupted
+            )
+            for item in own:
+                if item["check"] == Check.LATENCY and item.get("batch") == run.batch:
+                    item["latency_baseline"] = state
+            states.append(state)
+            subject = f"{run.model}[{run.engine}] at batch {run.batch}"
+            self._said.append(f"latency baseline of {subject} {state['message']}")
         return states
 
     def _make_document(

@@ -16,7 +16,19 @@ from trtcheck import digests
 from trtcheck.backends import TENSORRT, builder_beside, open_backend
 from trtcheck.backends.base import Backend, BackendInfo, BuildPlan, BuiltEngine
 from trtcheck.cache import Cache
-from trtcheck.case import BuildSpec, Case, EngineKind, EngineSpec, InputSpec, Numerics, Precision, ShapeRange
+from trtcheck.case import (
+    BuildSpec,
+    Case,
+    Check,
+    EngineKind,
+    EngineSpec,
+    InputSpec,
+    LatencySpec,
+    Numerics,
+    Precision,
+    ShapeRange,
+)
+from trtcheck.engine_check import gates_record
 from trtcheck.errors import CaseError, EngineError, TrtcheckError
 from trtcheck.profiles import batch_limits, ranges
 from trtcheck.resolve import Resolved, case_key, identity, resolve
@@ -27,11 +39,14 @@ if TYPE_CHECKING:
 
     from trtcheck.backends.base import LoadedEngine
     from trtcheck.backends.tensorrt import TensorRt
+    from trtcheck.baselines.latency_schema import LatencyRun
     from trtcheck.batch_invariance import BatchInvariance
     from trtcheck.calibration.findings import CalibrationFindings
     from trtcheck.calibration.saturation import Saturation
     from trtcheck.engines import Lowered, Workshop
     from trtcheck.evaluation import Evaluation, ReferenceResult
+    from trtcheck.latency.contest import Wanted
+    from trtcheck.latency.record import LatencyResult
     from trtcheck.model import Signature, Tensor
     from trtcheck.progress import Progress
     from trtcheck.recordings import Recording
@@ -61,11 +76,13 @@ class Workbench:
         rebuild: bool = False, modelopt_python: str | None = None,
     ) -> None:  # fmt: skip
         self.cache = Cache(cache)
+        self.shared_folder = shared
+        """Folder of this session's results; no other session has one of that name."""
         self.close = self.cache.begin_session()
         """Ends the session: what it used may be trimmed from here on."""
         self._results = SharedResults(shared)
         self._backend_name = backend
-        self._threads = threads
+        self.threads = threads
         self._progress = progress
         self._rebuild = rebuild
         self._modelopt_python = modelopt_python
@@ -79,16 +96,16 @@ class Workbench:
     def _open(self, name: str) -> Backend:
         """The backend called *name*, opened when first needed."""
         if name not in self._backends:
-            self._backends[name] = open_backend(name, threads=self._threads, cache=self.cache.root)
+            self._backends[name] = open_backend(name, threads=self.threads, cache=self.cache.root)
         return self._backends[name]
 
-    def _backend_of(self, engine: EngineSpec) -> Backend:
+    def backend_of(self, engine: EngineSpec) -> Backend:
         """The backend that runs *engine*: what was asked for, or what its file was built for."""
         return (
-            self._tensorrt_for(engine) if engine.kind is EngineKind.ENGINE else self._open(self._backend_name)
+            self.tensorrt_for(engine) if engine.kind is EngineKind.ENGINE else self._open(self._backend_name)
         )
 
-    def _tensorrt_for(self, engine: EngineSpec) -> TensorRt:
+    def tensorrt_for(self, engine: EngineSpec) -> TensorRt:
         """The flavour of TensorRT that the file of *engine* was built for.
 
         Raises:
@@ -111,7 +128,7 @@ class Workbench:
         from trtcheck.engines import Workshop
 
         return Workshop(
-            self.cache, self._results.folder, rebuild=self._rebuild, threads=self._threads,
+            self.cache, self._results.folder, rebuild=self._rebuild, threads=self.threads,
             modelopt_python=self._modelopt_python,
         )  # fmt: skip
 
@@ -213,7 +230,7 @@ class Workbench:
             resolved = self.resolve(case)
             return prebuilt.check_recording(self._recording(engine.file, resolved), case, resolved)
         if engine.kind is EngineKind.ENGINE:
-            backend = self._tensorrt_for(engine)
+            backend = self.tensorrt_for(engine)
             return prebuilt.read_engine(engine, case, self.resolve(case).signature, backend)
         return self._build_on(self._open(self._backend_name), case, engine, case.build)
 
@@ -221,7 +238,7 @@ class Workbench:
         from trtcheck.engines import build
 
         lowered = self._lower(case, engine)
-        plan = replace(self._plan(case, engine, lowered.path, backend.info.name), spec=spec)
+        plan = replace(self.plan(case, engine, lowered.path, backend.info.name), spec=spec)
         with self._progress.task(f"building {case.name}[{engine.name}] for {backend.info.name}") as advance:
             return build(lowered, plan, backend, self._workshop(), advance)
 
@@ -236,7 +253,7 @@ class Workbench:
         with self._progress.task(f"lowering {case.name}[{engine.name}]", total) as advance:
             return lower(case, engine, self._workshop(), calibration, advance)
 
-    def _plan(self, case: Case, engine: EngineSpec, lowered: Path, backend: str) -> BuildPlan:
+    def plan(self, case: Case, engine: EngineSpec, lowered: Path, backend: str) -> BuildPlan:
         """What *backend* builds from the *lowered* model."""
         shapes: Mapping[str, ShapeRange] = {}
         if backend in TENSORRT:
@@ -300,7 +317,7 @@ class Workbench:
             with self._progress.task(f"batches of {case.name}[{engine.name}]") as advance:
                 return try_batches(
                     case, engine, built, resolved, signature, loaded, advance=advance,
-                    reference=lambda: reference_session(case.onnx, self._threads),
+                    reference=lambda: reference_session(case.onnx, self.threads),
                 )  # fmt: skip
 
     def reference(self, case: Case) -> ReferenceResult:
@@ -373,11 +390,44 @@ class Workbench:
 
         if engine.kind not in (EngineKind.PRECISION, EngineKind.LOWERED):
             return None
-        probes = Probes(built.lowered_path, self._threads)
+        probes = Probes(built.lowered_path, self.threads)
         signature, size = _batching(case, resolved.signature, probes.signature, built)
         images = sample(resolved.images, signature.fixed_batch)
         with self._progress.task(f"looking into {case.name}[{engine.name}]", len(images)) as advance:
             return probes.run(batches(images, signature, case.input, size), advance)
+
+    def latency(self, case: Case, engine: EngineSpec, wanted: Wanted) -> LatencyResult:
+        """How long the engine takes, beside what it is compared with; measured once a session.
+
+        Raises:
+            TrtcheckError: The case cannot be opened, or the engine not built or run.
+        """
+        from trtcheck.latency import contest, record
+        from trtcheck.latency.lane import Lane
+
+        spec = case.latency or LatencySpec()
+        rival = None if wanted.rival is None else wanted.rival.name
+        asked = [asdict(spec), wanted.batch, rival, wanted.budget, gates_record(case.gates)]
+        key = f"latency-{self._key(case, engine)}-{digests.short(digests.of_json(asked))}"
+
+        def measure() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            if engine.kind is EngineKind.RECORDING:
+                return record.to_parts(self._recorded_latency(case, engine, spec))
+            label = f"timing {case.name}[{engine.name}] at batch {wanted.batch}"
+            with self._progress.task(label) as advance:
+                return record.to_parts(contest.hold(Lane(self), case, engine, spec, wanted, advance))
+
+        return record.from_parts(*self._results.get_or_make(key, measure))
+
+    def _recorded_latency(self, case: Case, engine: EngineSpec, spec: LatencySpec) -> LatencyResult:
+        """The times that came with a recording."""
+        from trtcheck.latency.playback import play
+
+        built, resolved = self.built(case, engine), self.resolve(case)
+        return play(
+            self._recording(built.path, resolved), case, engine, spec, built, self.info_of(engine, built),
+            resolved.model_digest,
+        )  # fmt: skip
 
     def _evaluate(self, case: Case, engine: EngineSpec) -> Evaluation:
         from trtcheck.data.batches import batches
@@ -419,17 +469,17 @@ class Workbench:
 
             return RecordedEngine(self._recording(built.path, resolved), images=len(resolved.images))
         if engine.kind is EngineKind.ENGINE:
-            return self._tensorrt_for(engine).load_prebuilt(built.path, case.build)
-        backend = self._backend_of(engine)
-        return backend.load(built.path, self._plan(case, engine, built.lowered_path, backend.info.name))
+            return self.tensorrt_for(engine).load_prebuilt(built.path, case.build)
+        backend = self.backend_of(engine)
+        return backend.load(built.path, self.plan(case, engine, built.lowered_path, backend.info.name))
 
-    def _info(self, engine: EngineSpec, built: BuiltEngine) -> BackendInfo:
+    def info_of(self, engine: EngineSpec, built: BuiltEngine) -> BackendInfo:
         """What ran *engine*, for the fingerprint."""
         if engine.kind is EngineKind.RECORDING:
             from trtcheck import prebuilt
 
             return prebuilt.recorded_on(built)
-        return self._backend_of(engine).info
+        return self.backend_of(engine).info
 
     def _reference(
         self, case: Case, resolved: Resolved, size: int
@@ -449,7 +499,7 @@ class Workbench:
             }
         )
         images = len(resolved.images)
-        return open_reference(self.cache, key, images, lambda: reference_session(case.onnx, self._threads))
+        return open_reference(self.cache, key, images, lambda: reference_session(case.onnx, self.threads))
 
     def _overflow(
         self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved, signature: Signature,
@@ -465,7 +515,7 @@ class Workbench:
         start = min(bad) if bad else evaluation.flips.worst[0].index if evaluation.flips.worst else 0
         stop = min(start + size, len(resolved.images))
         batch = next(iter(batches(resolved.images, signature, case.input, size, start=start, stop=stop)))
-        return self._backend_of(engine).find_overflow(built.lowered_path, batch.feeds)
+        return self.backend_of(engine).find_overflow(built.lowered_path, batch.feeds)
 
     def _record(
         self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved
@@ -480,7 +530,7 @@ class Workbench:
             "lowered": dict(built.lowered),
             "facts": dict(built.facts),
             "notes": list(built.notes),
-            "environment": fingerprint(self._info(engine, built)),
+            "environment": fingerprint(self.info_of(engine, built)),
             "model": {
                 "path": str(case.onnx),
                 "digest": resolved.model_digest,
@@ -493,7 +543,9 @@ class Workbench:
                 "labels_digest": digests.of_array(resolved.truth),
             },
             "calibration": self._calibration_record(case, built),
-            "checks": [check.value for check in case.checks],
+            "checks": [
+                check.value for check in case.checks if check is not Check.LATENCY or case.latency is not None
+            ],
         }
 
     @staticmethod
@@ -563,3 +615,21 @@ def read_evaluations(shared: Path) -> list[Evaluation]:
         except TrtcheckError:
             continue  # its items have reported the error
     return sorted(found, key=lambda evaluation: (evaluation.model, evaluation.engine))
+
+
+def read_latency_runs(shared: Path) -> list[LatencyRun]:
+    """What a session measured, as far as baselines are concerned, by model, engine and batch size.
+
+    Args:
+        shared: The session's folder.
+    """
+    from trtcheck.latency.record import from_parts
+
+    results = SharedResults(shared)
+    found: list[LatencyRun] = []
+    for path in shared.glob("latency-*.json"):
+        try:
+            found += from_parts(*results.read(path.stem)).runs
+        except TrtcheckError:
+            continue  # its items have reported the error
+    return sorted(found, key=lambda run: (run.model, run.engine, run.batch, run.session.started))

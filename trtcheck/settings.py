@@ -15,6 +15,7 @@ from trtcheck.errors import OptionError
 
 LATER_PRECISIONS = ("fp8",)
 CACHE_SIZE = "20GB"
+LATENCY_BUDGET = "30"
 HOW_TO_ASK = "no engine asked for; type: pytest --trt-engine=fp32,fp16,int8"
 """Why engine tests are skipped where nothing names an engine."""
 
@@ -36,6 +37,7 @@ class Settings:
         rebuild: Whether engines and lowered models of earlier sessions are made anew.
         modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
         strict: Whether inconclusive items fail.
+        latency_budget: Seconds that the measurement of one engine at one batch size may take.
     """
 
     engines: tuple[EngineSpec, ...] | None
@@ -50,6 +52,7 @@ class Settings:
     rebuild: bool = False
     modelopt_python: str | None = None
     strict: bool = False
+    latency_budget: float = float(LATENCY_BUDGET)
 
 
 def read_settings(
@@ -59,8 +62,8 @@ def read_settings(
 
     Args:
         options: ``engine``, ``backend``, ``baselines``, ``report``, ``cache``, ``cache_size``,
-            ``modelopt_python`` (None where not given), ``update_baselines``, ``build_only``, ``rebuild`` and
-            ``strict``.
+            ``modelopt_python``, ``latency_budget`` (None where not given), ``update_baselines``,
+            ``build_only``, ``rebuild`` and ``strict``.
         ini: The same names, empty where not given.
         invoked_in: Folder against which paths on the command line are resolved.
         root: Folder against which paths in the ini file are resolved.
@@ -109,6 +112,9 @@ def read_settings(
         rebuild=bool(options.get("rebuild")),
         modelopt_python=_program("modelopt_python", options, ini, invoked_in, root),
         strict=bool(options.get("strict")),
+        latency_budget=parse_seconds(
+            options.get("latency_budget") or ini.get("latency_budget") or LATENCY_BUDGET
+        ),
     )
 
 
@@ -178,6 +184,26 @@ def parse_size(text: str) -> int | None:
             hint=f"pytest --trt-cache-size={CACHE_SIZE}",
         )  # fmt: skip
     return int(float(found[1]) * _UNITS[found[2]])
+
+
+_SHORTEST, _LONGEST = 1.0, 24 * 3600.0
+
+
+def parse_seconds(text: str) -> float:
+    """The seconds that *text* such as ``30`` or ``2.5s`` stands for.
+
+    Raises:
+        OptionError: It is no time that a measurement can take.
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*s?", text.strip())
+    seconds = float(found[1]) if found is not None else 0.0
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise OptionError(
+            "--trt-latency-budget is no time that a measurement can take",
+            expected=f"seconds, from {_SHORTEST:g} to {_LONGEST:g}", found=text,
+            hint=f"pytest --trt-latency-budget={LATENCY_BUDGET}",
+        )  # fmt: skip
+    return seconds
 
 
 def parse_engines(entries: Sequence[str], *, base: Path, where: str) -> tuple[EngineSpec, ...]:

@@ -12,7 +12,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from trtcheck.backends.cuda import Binding, Device
+from trtcheck.backends.binding import Binding
+from trtcheck.backends.cuda import Device
 from trtcheck.errors import BackendError
 from trtcheck.gpu import all_gpus, find_gpu, require_cuda, why_no_gpu
 
@@ -156,13 +157,11 @@ def test_a_binding_feeds_and_fetches(device: Device) -> None:
 def test_events_take_the_time(device: Device) -> None:
     stream, start, end = device.stream(), device.event(), device.event()
     buffer = device.buffer((256 * MIB,), np.uint8)
-    start.record(stream)
-    buffer.upload(stream)
-    end.record(stream)
-    end.synchronize()
-    assert 0 < end.ms_since(start) < 10_000
+    for call in (start.recording(stream), buffer.uploading(stream), end.recording(stream), end.waiting()):
+        device.checked("take the time", call())
+    assert 0 < device.checked("take the time", end.ms_since(start)()) < 10_000
     with pytest.raises(BackendError, match="CUDA cannot take the time between two events"):
-        device.event().ms_since(start)
+        device.checked("take the time between two events", device.event().ms_since(start)())
 
 
 def test_a_graph_replays_the_work(device: Device) -> None:

@@ -11,7 +11,8 @@ from trtcheck.environment import is_installed
 from trtcheck.errors import BackendError
 
 if TYPE_CHECKING:
-    from trtcheck.backends.base import Backend
+    from trtcheck.backends.base import Backend, TimedEngine
+    from trtcheck.gpu import Gpu
 
 TENSORRT = ("tensorrt", "tensorrt-rtx")
 """Backends that build and run TensorRT engines."""
@@ -155,6 +156,52 @@ def _open(choice: Choice, *, threads: int, cache: Path) -> Backend:
     from trtcheck.backends.onnxruntime import OnnxRuntimeCpu
 
     return OnnxRuntimeCpu(threads=threads, reason=choice.reason)
+
+
+def device_of(backend: Backend) -> Gpu | None:
+    """The GPU that *backend* computes on; None where the processor does.
+
+    Raises:
+        BackendError: It needs a GPU, and there is none.
+    """
+    if backend.info.name not in _ON_GPU:
+        return None
+    from trtcheck.gpu import find_gpu
+
+    return find_gpu()
+
+
+def timing_reference(
+    onnx: Path, beside: str, *, threads: int, cuda_graph: bool, spin_wait: bool
+) -> tuple[TimedEngine, str]:
+    """The original FP32 model in ONNX Runtime on the device that a backend computes on, TF32 off.
+
+    Args:
+        onnx: The original model.
+        beside: The backend, one of `FASTEST_FIRST`.
+        threads: Threads for inference on the processor; 0 takes every core that this process may use.
+        cuda_graph: Whether its work is replayed as a CUDA graph, where ONNX Runtime can.
+        spin_wait: Whether threads of the processor that wait spin.
+
+    Returns:
+        The loaded model, and what it is in words.
+
+    Raises:
+        BackendError: ONNX Runtime cannot compute on that device.
+        EngineError: ONNX Runtime does not take the model.
+    """
+    name = "onnxruntime-cuda" if beside in _ON_GPU else "onnxruntime-cpu"
+    backend = _open(Choice(name, f"the reference beside {beside}"), threads=threads, cache=Path())
+    words = f"{name} {backend.info.version} fp32"
+    if name == "onnxruntime-cpu":
+        from trtcheck.backends.onnxruntime import reference_session
+
+        return reference_session(onnx, threads, spin_wait=spin_wait), words
+    from trtcheck.backends.base import BuildPlan
+    from trtcheck.case import BuildSpec, Precision
+
+    plan = BuildPlan(onnx, Precision.FP32, {}, BuildSpec(cuda_graph=cuda_graph), spin_wait)
+    return backend.load(onnx, plan), words
 
 
 def builder_beside(name: str) -> str | None:

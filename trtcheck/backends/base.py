@@ -200,7 +200,7 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, engine: Path, plan: BuildPlan) -> LoadedEngine:
+    def load(self, engine: Path, plan: BuildPlan) -> TimedEngine:
         """Loads an engine.
 
         Args:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -21,6 +22,12 @@ from trtcheck.gpu import Gpu, bindings, checked, describe, find_gpu
 
 Layout = tuple[tuple[int, ...], np.dtype]
 """Shape and type of an array."""
+
+Call = Callable[[], tuple[Any, ...]]
+"""A call of the driver, ready to be made again and again: returns its status first, for the caller to look at.
+
+Between two events on a stream every microsecond of the host counts: nothing but the driver is called.
+"""
 
 LESS_MEMORY = "a smaller batch, or an end to other programs on this GPU"
 """What helps where the GPU's memory does not do."""
@@ -63,20 +70,51 @@ class Device(Closing):
             function: Name of the driver's function.
             *arguments: Its arguments.
         """
+        return self.make(attempt, self.prepared(function, *arguments))
+
+    def make(self, attempt: str, call: Call) -> Any:
+        """Makes a prepared call in the GPU's context.
+
+        Args:
+            attempt: What is attempted, to follow "cannot".
+            call: The call.
+        """
         self.activate()
+        return self.checked(attempt, call())
+
+    def checked(self, attempt: str, answer: tuple[Any, ...]) -> Any:
+        """What a function of the driver returned beside its status.
+
+        Args:
+            attempt: What was attempted, to follow "cannot".
+            answer: The status, and any number of values.
+        """
         try:
-            return checked(attempt, getattr(self._driver, function)(*arguments))
+            return checked(attempt, answer)
         except BackendError:
             self._failed = True
             raise
+
+    def prepared(self, function: str, *arguments: Any) -> Call:
+        """A call of one function of the driver, for when the GPU's context is current.
+
+        Args:
+            function: Name of the driver's function.
+            *arguments: Its arguments.
+        """
+        return partial(getattr(self._driver, function), *arguments)
 
     def stream(self) -> Stream:
         """A new stream that waits for no other."""
         return Stream(self)
 
-    def event(self) -> Event:
-        """A new event that takes the time."""
-        return Event(self)
+    def event(self, *, blocking: bool = False) -> Event:
+        """A new event that takes the time.
+
+        Args:
+            blocking: Whether the host sleeps while it waits for the event, rather than to spin.
+        """
+        return Event(self, blocking=blocking)
 
     def buffer(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         """Memory for one array, on the GPU and pinned on the host.
@@ -190,6 +228,12 @@ class Stream(_Resource):
         self._usable()
         return int(self._stream)
 
+    @property
+    def queue(self) -> Any:
+        """The driver's own object, which a `Call` takes quickest."""
+        self._usable()
+        return self._stream
+
     def synchronize(self) -> None:
         """Waits until all its work is done."""
         self._usable().call("finish the work of a stream", "cuStreamSynchronize", self._stream)
@@ -224,25 +268,24 @@ class Stream(_Resource):
 class Event(_Resource):
     """A mark on a stream that takes the time; made by `Device.event`."""
 
-    def __init__(self, device: Device) -> None:
-        flags = int(bindings().CUevent_flags.CU_EVENT_DEFAULT)
+    def __init__(self, device: Device, *, blocking: bool) -> None:
+        kinds = bindings().CUevent_flags
+        flags = int(kinds.CU_EVENT_BLOCKING_SYNC if blocking else kinds.CU_EVENT_DEFAULT)
         self._event = device.call("make an event", "cuEventCreate", flags)
         super().__init__(device)
 
-    def record(self, stream: Stream) -> None:
-        """Puts the mark behind the work that is on *stream*."""
-        self._usable().call("record an event", "cuEventRecord", self._event, stream.handle)
+    def recording(self, stream: Stream) -> Call:
+        """What puts the mark behind the work that is on *stream*."""
+        return self._usable().prepared("cuEventRecord", self._event, stream.queue)
 
-    def synchronize(self) -> None:
-        """Waits until the work before the mark is done."""
-        self._usable().call("wait for an event", "cuEventSynchronize", self._event)
+    def waiting(self) -> Call:
+        """What waits until the work before the mark is done."""
+        return self._usable().prepared("cuEventSynchronize", self._event)
 
-    def ms_since(self, earlier: Event) -> float:
-        """Milliseconds from *earlier* to this mark; both must have been recorded and reached."""
-        device = self._usable()
+    def ms_since(self, earlier: Event) -> Call:
+        """What tells the milliseconds from *earlier* to this mark, once both are recorded and reached."""
         earlier._usable()
-        events = earlier._event, self._event
-        return float(device.call("take the time between two events", "cuEventElapsedTime", *events))
+        return self._usable().prepared("cuEventElapsedTime", earlier._event, self._event)
 
     def _free(self) -> None:
         self.device.call("release an event", "cuEventDestroy", self._event)
@@ -261,7 +304,11 @@ class Graph(_Resource):
 
     def launch(self, stream: Stream) -> None:
         """Puts the whole work on *stream*."""
-        self._usable().call("launch a graph", "cuGraphLaunch", self._graph, stream.handle)
+        self._usable().make("launch a graph", self.launching(stream))
+
+    def launching(self, stream: Stream) -> Call:
+        """What puts the whole work on *stream*."""
+        return self._usable().prepared("cuGraphLaunch", self._graph, stream.queue)
 
     def _free(self) -> None:
         self.device.call("release a graph", "cuGraphExecDestroy", self._graph)
@@ -309,80 +356,28 @@ class Buffer(_Resource):
 
     def upload(self, stream: Stream) -> None:
         """Puts the copy from the host to the GPU on *stream*."""
-        self._copy("copy to the GPU", "cuMemcpyHtoDAsync", self._address, self._pinned, stream)
+        self._copy("copy to the GPU", self.uploading(stream))
 
     def download(self, stream: Stream) -> None:
         """Puts the copy from the GPU to the host on *stream*, which is then to be waited for."""
-        self._copy("copy from the GPU", "cuMemcpyDtoHAsync", self._pinned, self._address, stream)
+        self._copy("copy from the GPU", self.downloading(stream))
 
-    def _copy(self, attempt: str, function: str, to: int, source: int, stream: Stream) -> None:
-        device = self._usable()
+    def uploading(self, stream: Stream) -> Call:
+        """What puts the copy from the host to the GPU on *stream*; the array is not empty."""
+        arguments = self._address, self._pinned, self.nbytes, stream.queue
+        return self._usable().prepared("cuMemcpyHtoDAsync", *arguments)
+
+    def downloading(self, stream: Stream) -> Call:
+        """What puts the copy from the GPU to the host on *stream*; the array is not empty."""
+        arguments = self._pinned, self._address, self.nbytes, stream.queue
+        return self._usable().prepared("cuMemcpyDtoHAsync", *arguments)
+
+    def _copy(self, attempt: str, call: Call) -> None:
         if self.nbytes:
-            device.call(attempt, function, to, source, self.nbytes, stream.handle)
+            self._usable().make(attempt, call)
 
     def _free(self) -> None:
         try:
             self.device.call("release memory", "cuMemFree", self._address)
         finally:
             self.device.call("release pinned memory", "cuMemFreeHost", self._pinned)
-
-
-@final
-class Binding(Closing):
-    """The buffers of an engine's inputs and outputs for one set of shapes.
-
-    Attributes:
-        inputs: Buffers of the inputs by name.
-        outputs: Buffers of the outputs by name.
-
-    Args:
-        device: Where they lie.
-        inputs: Shape and type of every input.
-        outputs: The same of every output whose shape is known beforehand.
-
-    Raises:
-        BackendError: There is not enough memory.
-    """
-
-    def __init__(self, device: Device, inputs: Mapping[str, Layout], outputs: Mapping[str, Layout]) -> None:
-        self._device = device
-        self.inputs: dict[str, Buffer] = {}
-        self.outputs: dict[str, Buffer] = {}
-        try:
-            for name, (shape, dtype) in inputs.items():
-                self.inputs[name] = device.buffer(shape, dtype)
-            for name, layout in outputs.items():
-                self.add_output(name, layout)
-        except BackendError:
-            self.close()
-            raise
-
-    def add_output(self, name: str, layout: Layout) -> Buffer:
-        """Makes room for one more output."""
-        self.outputs[name] = self._device.buffer(*layout)
-        return self.outputs[name]
-
-    def feed(self, feeds: Mapping[str, np.ndarray], stream: Stream) -> None:
-        """Puts the copies of *feeds* to the GPU on *stream*.
-
-        The work of the batch before must be done, as after `fetch`.
-
-        Args:
-            feeds: One array per input, of its shape and type.
-            stream: Where the engine will run.
-        """
-        for name, buffer in self.inputs.items():
-            np.copyto(buffer.host, feeds[name], casting="no")
-            buffer.upload(stream)
-
-    def fetch(self, stream: Stream) -> dict[str, np.ndarray]:
-        """Copies of the outputs, once all work on *stream* is done."""
-        for buffer in self.outputs.values():
-            buffer.download(stream)
-        stream.synchronize()
-        return {name: buffer.host.copy() for name, buffer in self.outputs.items()}
-
-    def close(self) -> None:
-        """Releases the memory."""
-        for buffer in (*self.inputs.values(), *self.outputs.values()):
-            buffer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -16,6 +17,7 @@ from trtcheck import model as models
 from trtcheck.backends.base import BackendInfo, Closing
 from trtcheck.backends.emulation import emulate, is_emulated
 from trtcheck.backends.graph_types import ELEMENTS, narrow_border, typed
+from trtcheck.backends.host_timer import HostTimer
 from trtcheck.backends.overflow import first_overflow
 from trtcheck.backends.products import facts
 from trtcheck.case import Numerics
@@ -34,6 +36,7 @@ _BUILD_VERSION = 3
 
 _FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16))
 LOG_ERROR = 3
+_SPINNING = "session.intra_op.allow_spinning"
 
 
 def library() -> Any:
@@ -63,12 +66,14 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (RuntimeError, *(value for value in own if issubclass(value, Exception)))
 
 
-def session_options(threads: int, *, candidate: bool = True) -> Any:
+def session_options(threads: int, *, candidate: bool = True, spin_wait: bool = False) -> Any:
     """Session options whose answers do not depend on the run.
 
     Args:
         threads: Threads inside an operator; 0 takes every core that this process may use.
         candidate: Whether the session runs an engine (Q/DQ executed as written), not the reference.
+        spin_wait: Whether waiting threads spin: quicker, and the cores are taken from the other session, from
+            decoding and from other workers.
     """
     options = library().SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
@@ -76,8 +81,7 @@ def session_options(threads: int, *, candidate: bool = True) -> Any:
     options.log_severity_level = LOG_ERROR
     options.use_deterministic_compute = True
     options.graph_optimization_level = library().GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Waiting threads would burn the cores that the other session, decoding and other workers need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(_SPINNING, "1" if spin_wait else "0")
     if candidate:
         # Fused into integer kernels, Q/DQ pairs would round differently from what the graph says.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -217,11 +221,11 @@ def _fitted_array(array: np.ndarray, tensor: Tensor, where: Path | None) -> np.n
 
 @final
 class OrtSession(Closing):
-    """An ONNX file in ONNX Runtime; a `trtcheck.backends.base.LoadedEngine`.
+    """An ONNX file in ONNX Runtime; a `trtcheck.backends.base.TimedEngine`.
 
     Args:
         path: The file.
-        options: Session options, see `session_options`.
+        options: Session options, from `session_options`.
 
     Raises:
         EngineError: ONNX Runtime does not take the file, or an output is no tensor.
@@ -237,6 +241,8 @@ class OrtSession(Closing):
                     hint="export the model without ZipMap (skl2onnx: options={'zipmap': False})",
                 )  # fmt: skip
         self._signature = models.read_signature(path)
+        self._spin_wait: bool = options.get_session_config_entry(_SPINNING) == "1"
+        self._timers: list[HostTimer] = []
 
     @property
     def signature(self) -> Signature:
@@ -255,25 +261,63 @@ class OrtSession(Closing):
         Raises:
             EngineError: Names, types or shapes do not fit, ONNX Runtime failed, or the session is closed.
         """
+        batch = self._fitted(feeds)
+        names = [output.name for output in self._signature.outputs]
+        return dict(zip(names, run_session(self._session, names, batch, self.path), strict=True))
+
+    def _fitted(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._session is None:
             raise EngineError("the engine is closed", where=self.path)
-        names = [output.name for output in self._signature.outputs]
-        answers = run_session(self._session, names, fitted(feeds, self._signature, self.path), self.path)
-        return dict(zip(names, answers, strict=True))
+        return fitted(feeds, self._signature, self.path)
+
+    def timer(
+        self, feeds: Mapping[str, np.ndarray], *, transfers: bool = False, spin_wait: bool = False
+    ) -> HostTimer:
+        """What runs the session on one batch again and again; closed with the session.
+
+        Inputs are read where they lie. Outputs get their memory in a first run and keep it, as in an
+        application that binds them.
+
+        Args:
+            feeds: One array per input, first axis the batch, not to be written to while it is timed.
+            transfers: Without effect: there is no GPU to copy to.
+            spin_wait: Without effect: the threads wait as the session's options say, and so says the mode.
+
+        Raises:
+            EngineError: Names, types or shapes do not fit, ONNX Runtime failed, or the session is closed.
+        """
+        del transfers, spin_wait
+        batch = self._fitted(feeds)
+        failing = partial(failing_on_a_batch, self.path)
+        with failing():
+            bound = self._session.io_binding()
+            for name, array in batch.items():
+                bound.bind_cpu_input(name, np.asarray(array, order="C"))
+            for output in self._signature.outputs:
+                bound.bind_output(output.name)
+            # Without run options: ONNX Runtime 1.32 takes 36 µs to find nothing in them.
+            run = partial(self._session.run_with_iobinding, bound)
+            run()
+        made = HostTimer(run, path=self.path, spin_wait=self._spin_wait, failing=failing)
+        self._timers.append(made)
+        return made
 
     def close(self) -> None:
         """Frees the session."""
+        for timer in self._timers:
+            timer.close()
+        self._timers.clear()
         self._session = None
 
 
-def reference_session(onnx: Path, threads: int) -> OrtSession:
+def reference_session(onnx: Path, threads: int, *, spin_wait: bool = False) -> OrtSession:
     """The original FP32 model as it is, on the CPU (which has no TF32).
 
     Raises:
         BackendError: ONNX Runtime is not installed.
         EngineError: ONNX Runtime does not take the model.
     """
-    return OrtSession(onnx, session_options(threads, candidate=False))
+    return OrtSession(onnx, session_options(threads, candidate=False, spin_wait=spin_wait))
 
 
 @final
@@ -351,17 +395,18 @@ class OnnxRuntimeCpu:
         notes = [f"BF16 inputs and outputs pass the border as FP32: {', '.join(border)}"] if border else []
         return {**content, "engine_bytes": len(data), "notes": notes}
 
-    def load(self, engine: Path, plan: BuildPlan | None = None) -> OrtSession:  # noqa: ARG002
+    def load(self, engine: Path, plan: BuildPlan | None = None) -> OrtSession:
         """Loads an engine.
 
         Args:
-            engine: The file.
-            plan: Not needed: whatever is emulated is part of the file.
+            engine: The file; whatever is emulated is part of it.
+            plan: Says whether waiting threads spin; without it they sleep.
 
         Raises:
             EngineError: The file cannot be loaded here.
         """
-        return OrtSession(engine, session_options(self._threads))
+        spin_wait = plan is not None and plan.spin_wait
+        return OrtSession(engine, session_options(self._threads, spin_wait=spin_wait))
 
     def find_overflow(self, lowered: Path, feeds: Mapping[str, np.ndarray]) -> str | None:
         """Names the first node whose result is not finite on *feeds* although its inputs are, or None.

@@ -5,28 +5,27 @@ from __future__ import annotations
 import ctypes
 import re
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from trtcheck import model as models
 from trtcheck.backends.base import Closing
-from trtcheck.backends.cuda import LESS_MEMORY, Binding, Buffer, Device, Stream
+from trtcheck.backends.cuda import LESS_MEMORY, Device, Stream
+from trtcheck.backends.device_timer import DeviceTimer
 from trtcheck.backends.graph_types import ELEMENTS
 from trtcheck.backends.onnxruntime import fitted, library, runtime_errors, session_options
+from trtcheck.backends.onnxruntime_cuda_bound import Bound, wanted_on_gpu
 from trtcheck.errors import BackendError, EngineError
 
 if TYPE_CHECKING:
     from trtcheck.model import Signature
 
 PROVIDER = "CUDAExecutionProvider"
-
-DEVICE = "cuda"
-"""What ONNX Runtime calls the GPU where inputs and outputs are bound."""
 
 CUDA_HELP = "https://onnxruntime.ai/docs/install/#cuda-and-cudnn"
 
@@ -112,15 +111,9 @@ def _unloadable() -> str:
     return "ONNX Runtime fell back to the CPU; its log tells why"
 
 
-def _on_gpu(session: Any) -> dict[str, bool]:
-    """By input, whether its readers want it on the GPU; conditions and shapes are read on the CPU."""
-    wanted = zip(session.get_inputs(), session.get_input_memory_infos(), strict=True)
-    return {value.name: info.name.lower() == DEVICE for value, info in wanted}
-
-
 @final
 class OrtCudaSession(Closing):
-    """An ONNX file in ONNX Runtime on a GPU; a `trtcheck.backends.base.LoadedEngine`.
+    """An ONNX file in ONNX Runtime on a GPU; a `trtcheck.backends.base.TimedEngine`.
 
     Inputs and outputs lie in buffers that are bound once a shape; outputs whose shape the file leaves open
     are made by ONNX Runtime anew for every batch.
@@ -140,7 +133,8 @@ class OrtCudaSession(Closing):
     def __init__(self, path: Path, *, threads: int, index: int, tf32: bool, cuda_graph: bool) -> None:
         self.path = path
         self._signature = models.read_signature(path)
-        self._bound: dict[tuple[tuple[int, ...], ...], _Bound] = {}
+        self._bound: dict[tuple[tuple[int, ...], ...], Bound] = {}
+        self._timed: list[tuple[DeviceTimer, Bound]] = []
         self._graphs = 0
         self._device = Device(index)
         try:
@@ -158,7 +152,7 @@ class OrtCudaSession(Closing):
         try:
             session = open_on_gpu(str(self.path), self.path, threads, options)
             # A graph would keep the values that were read on the CPU while it was recorded.
-            if not self.cuda_graph or all(_on_gpu(session).values()):
+            if not self.cuda_graph or all(wanted_on_gpu(session).values()):
                 return session
         except EngineError as error:
             if not (self.cuda_graph and any(sign in str(error).lower() for sign in _NO_GRAPH)):
@@ -209,28 +203,63 @@ class OrtCudaSession(Closing):
             EngineError: Names, types or shapes do not fit, the GPU is out of memory, ONNX Runtime failed, or
                 the session is closed.
         """
+        batch = self._fitted(feeds)
+        with self._failing():
+            return self._bound_to(batch).run(batch)
+
+    def _fitted(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._session is None:
             raise EngineError("the engine is closed", where=self.path)
-        batch = fitted(feeds, self._signature, self.path)
+        return fitted(feeds, self._signature, self.path)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
         try:
-            return self._bound_to(batch).run(batch)
+            yield
         except runtime_errors() as error:
             raise refusal("ONNX Runtime CUDA failed on a batch", self.path, error) from error
         except BackendError as error:
             raise EngineError(str(error), where=self.path) from error
 
-    def _bound_to(self, feeds: Mapping[str, np.ndarray]) -> _Bound:
+    def timer(
+        self, feeds: Mapping[str, np.ndarray], *, transfers: bool = False, spin_wait: bool = False
+    ) -> DeviceTimer:
+        """What runs the session on one batch again and again; closed with the session.
+
+        Args:
+            feeds: One array per input, first axis the batch; copied to the GPU here.
+            transfers: Whether the copies of inputs to the GPU and of outputs to the host are part of the time.
+            spin_wait: Whether the host spins while it waits for the GPU.
+
+        Raises:
+            EngineError: As of `infer`.
+        """
+        batch = self._fitted(feeds)
+        with self._failing():
+            bound = self._new_bound(batch)
+            query = bound.query(batch, transfers=transfers)
+            timer = DeviceTimer(
+                self._device, self.stream, lambda: query, transfers=transfers, cuda_graph=bound.replayed,
+                spin_wait=spin_wait, path=self.path, failing=self._failing,
+            )  # fmt: skip
+        self._timed.append((timer, bound))
+        return timer
+
+    def _bound_to(self, feeds: Mapping[str, np.ndarray]) -> Bound:
         """The buffers for the shapes of *feeds*; those longest unused make room."""
         shapes = tuple(feeds[tensor.name].shape for tensor in self._signature.inputs)
         bound = self._bound.pop(shapes, None)
         if bound is None:
             while len(self._bound) >= _SHAPES_KEPT:
                 self._bound.pop(next(iter(self._bound))).close()
-            self._graphs += 1
-            graph = self._graphs if self.cuda_graph else None
-            bound = _Bound(self._session, self._device, self.stream, feeds, self._signature, graph)
+            bound = self._new_bound(feeds)
         self._bound[shapes] = bound
         return bound
+
+    def _new_bound(self, feeds: Mapping[str, np.ndarray]) -> Bound:
+        self._graphs += 1
+        graph = self._graphs if self.cuda_graph else None
+        return Bound(self._session, self._device, self.stream, feeds, self._signature, graph)
 
     def close(self) -> None:
         """Frees the session and its memory; a second time does nothing."""
@@ -238,92 +267,11 @@ class OrtCudaSession(Closing):
             return
         with suppress(BackendError):  # work that failed is told where it failed
             self.stream.synchronize()
-        for bound in self._bound.values():
+        for timer, _ in self._timed:
+            timer.close()
+        for bound in (*self._bound.values(), *(bound for _, bound in self._timed)):
             bound.let_go()
+        self._timed.clear()
         self._bound.clear()
         self._session = None  # before the stream that it works on
         self._device.close()
-
-
-class _Bound:
-    """The inputs and outputs of a session, bound to buffers for one set of shapes.
-
-    The first run lets ONNX Runtime make all outputs. Those that come out as the file says then get a buffer
-    of their own; what depends on the data, or is declared wrongly, stays ONNX Runtime's.
-    """
-
-    def __init__(
-        self, session: Any, device: Device, stream: Stream, feeds: Mapping[str, np.ndarray],
-        signature: Signature, graph: int | None,
-    ) -> None:  # fmt: skip
-        self._session = session
-        self._device = device
-        self._stream = stream
-        self._outputs = {tensor.name: tensor.dtype for tensor in signature.outputs}
-        self._place = (DEVICE, device.gpu.index)
-        self._graph = graph
-        self._options = self._run_options(None if graph is None else -1)
-        self._binding = Binding(device, {name: (a.shape, a.dtype) for name, a in feeds.items()}, {})
-        self._settled = False
-        self._io: Any = session.io_binding()
-        on_gpu = _on_gpu(session)
-        for name, buffer in self._binding.inputs.items():
-            if on_gpu[name]:
-                self._bind(self._io.bind_input, name, self._place, buffer, buffer.address)
-            else:  # copied from the GPU by ONNX Runtime itself, it came too late for its reader
-                self._bind(self._io.bind_input, name, ("cpu", 0), buffer, buffer.host.ctypes.data)
-
-    def _run_options(self, graph: int | None) -> Any:
-        """Options of a run; -1 as *graph* keeps ONNX Runtime from recording it."""
-        options = library().RunOptions()
-        if graph is not None:
-            options.add_run_config_entry("gpu_graph_id", str(graph))
-        return options
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Answers of one batch."""
-        self._binding.feed(feeds, self._stream)
-        for name in self._outputs:
-            if name not in self._binding.outputs:  # what the last run made is else taken for a buffer
-                self._io.bind_output(name, *self._place)
-        self._session.run_with_iobinding(self._io, self._options)
-        answers = self._binding.fetch(self._stream)
-        values = self._io.get_outputs() if len(answers) < len(self._outputs) else ()
-        for (name, dtype), value in zip(self._outputs.items(), values, strict=False):
-            if name not in answers:
-                shape = tuple(value.shape())
-                answers[name] = self._device.read(value.data_ptr(), shape, dtype, self._stream)
-        if not self._settled:
-            self._settle(answers)
-        return {name: answers[name] for name in self._outputs}
-
-    def _settle(self, answers: Mapping[str, np.ndarray]) -> None:
-        """Gives a buffer to every output that came out as declared."""
-        sizes = {
-            symbol: size
-            for value in self._session.get_inputs()
-            for symbol, size in zip(value.shape, self._binding.inputs[value.name].shape, strict=False)
-            if isinstance(symbol, str)
-        }
-        for value in self._session.get_outputs():
-            shape = answers[value.name].shape
-            if [sizes.get(size, size) for size in value.shape] == list(shape):
-                buffer = self._binding.add_output(value.name, (shape, self._outputs[value.name]))
-                self._bind(self._io.bind_output, value.name, self._place, buffer, buffer.address)
-        # Recorded addresses must stay: a graph is for runs whose every output has its own buffer.
-        if self._graph is not None and len(self._binding.outputs) == len(self._outputs):
-            self._options = self._run_options(self._graph)
-        self._settled = True
-
-    def _bind(self, bind: Any, name: str, place: tuple[str, int], buffer: Buffer, address: int) -> None:
-        element = int(helper.np_dtype_to_tensor_dtype(buffer.dtype))
-        bind(name, *place, element, list(buffer.shape), address)
-
-    def let_go(self) -> None:
-        """Lets go of the session; the buffers are the device's to free."""
-        self._io = self._session = None
-
-    def close(self) -> None:
-        """Frees the buffers."""
-        self.let_go()
-        self._binding.close()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 import ml_dtypes
 import numpy as np
 
-from trtcheck.backends.cuda import Binding, Device, Graph, Stream
+from trtcheck.backends.binding import Binding
+from trtcheck.backends.cuda import Device, Graph, Stream
 from trtcheck.backends.onnxruntime import fitted
 from trtcheck.backends.trt_context import make_context
 from trtcheck.backends.trt_describe import LINEAR

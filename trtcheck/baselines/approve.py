@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck.baselines import store
-from trtcheck.case import Check, EngineKind, Precision, applies
+from trtcheck.baselines.documents import shown
+from trtcheck.case import Check, EngineKind, Precision, Verdict, applies
 from trtcheck.errors import BaselineError
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ def state(root: Path, evaluation: Evaluation) -> dict[str, Any]:
     try:
         approved = store.find(root, evaluation)
     except BaselineError as error:
-        return _state("refused", store.path_of(root, evaluation), root, str(error))
+        return told("refused", store.path_of(root, evaluation), root, str(error))
     if approved.baseline is None:
-        return _state("missing", approved.path, root, approved.notes[0])
+        return told("missing", approved.path, root, approved.notes[0])
     message = "; ".join(approved.notes) or "the approved baseline was compared"
-    return _state("compared", approved.path, root, message)
+    return told("compared", approved.path, root, message)
 
 
 def write(
@@ -38,10 +39,10 @@ def write(
         interrupted: Whether the run ended before its end.
     """
     path = store.path_of(root, evaluation)
-    bad = [i["check"] for i in items if i["fails"]]
+    bad = failed(items)
     unjudged = _unjudged(evaluation, items)
     unhealthy = {
-        f"{', '.join(dict.fromkeys(bad))} failed": bool(bad),
+        f"{', '.join(bad)} failed": bool(bad),
         "the run was interrupted": interrupted,
         "NaN or infinity": bool(evaluation.nonfinite),
         "; ".join(evaluation.problems): bool(evaluation.problems),
@@ -49,17 +50,29 @@ def write(
     }
     reason = next((text for text, found in unhealthy.items() if found), None)
     if reason is not None:
-        return _state("not written", path, root, f"not written: {reason}")
+        return told("not written", path, root, f"not written: {reason}")
     try:
         path, changed = store.write(root, evaluation)
     except BaselineError as error:
-        return _state("failed", path, root, str(error))
+        return told("failed", path, root, str(error))
     status = "written" if changed else "unchanged"
-    return _state(status, path, root, f"{status}: {_shown(path, root)}")
+    return told(status, path, root, f"{status}: {shown(path, root)}")
+
+
+def failed(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Checks of which an item failed, each once.
+
+    Latency that is inconclusive is none of them, also where that fails: neither does it speak against the
+    answers, nor could a first session ever be approved, which has nothing to be compared with.
+    """
+    open_times = (Check.LATENCY.value, Verdict.INCONCLUSIVE.value)
+    return list(
+        dict.fromkeys(i["check"] for i in items if i["fails"] and (i["check"], i["verdict"]) != open_times)
+    )
 
 
 def _unjudged(evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Checks without which nothing is approved and that did not run.
+    """Checks without which nothing is approved and that did not run; answers are approved without times.
 
     A suite file's items must all have run, as far as the engine has them. A suite in Python chooses its
     checks itself: one that counts answers is enough there.
@@ -70,7 +83,8 @@ def _unjudged(evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> lis
     declared = [
         check
         for check in record["checks"]
-        if check not in ran and applies(Check(check), precision, EngineKind(record["kind"]))
+        if check not in {*ran, Check.LATENCY.value}
+        and applies(Check(check), precision, EngineKind(record["kind"]))
     ]
     if any(i["nodeid"].endswith(f"[{evaluation.engine}]::{i['check']}") for i in items):
         return declared
@@ -78,9 +92,6 @@ def _unjudged(evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> lis
     return [] if ran & counting else [check for check in declared if check in counting]
 
 
-def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root.parent).as_posix()
-
-
-def _state(status: str, path: Path, root: Path, message: str) -> dict[str, Any]:
-    return {"status": status, "path": _shown(path, root), "message": message}
+def told(status: str, path: Path, root: Path, message: str) -> dict[str, Any]:
+    """How a baseline stands, JSON-ready."""
+    return {"status": status, "path": shown(path, root), "message": message}

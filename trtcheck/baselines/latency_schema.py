@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from trtcheck.baselines import documents
+from trtcheck.baselines.documents import count, text
+
+SCHEMA_VERSION = 1
 FEWEST_SESSIONS = 5
 """Stored sessions that a comparison without the approved engine needs."""
 
@@ -89,3 +95,88 @@ class LatencyRun:
     engine_suffix: str
     session: StoredSession
     unhealthy: tuple[str, ...] = ()
+
+
+def dump(baseline: LatencyBaseline) -> str:
+    """The text of a baseline file: sorted, one value a line, numbers with seven digits.
+
+    Raises:
+        ValueError: A figure is NaN or infinite.
+    """
+    return documents.dump(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "model": baseline.model,
+            "engine": baseline.engine,
+            "batch": baseline.batch,
+            "environment": baseline.environment,
+            "lowered": baseline.lowered,
+            "engine_digest": baseline.engine_digest,
+            "engine_suffix": baseline.engine_suffix,
+            "sessions": [asdict(rounded(session)) for session in baseline.sessions],
+        }
+    )
+
+
+def parse(content: str, where: Path) -> LatencyBaseline:
+    """The baseline in *content*, read from the file *where*.
+
+    Raises:
+        BaselineError: It is damaged, or of a schema that this version does not read.
+    """
+    return documents.parse(content, where, SCHEMA_VERSION, _read)
+
+
+def rounded(session: StoredSession) -> StoredSession:
+    """The session as a file holds it: its figures with seven digits.
+
+    Raises:
+        TypeError: A field is of another type.
+        ValueError: A figure cannot be: no time is negative, none is NaN or infinite.
+    """
+    return _session(asdict(session))
+
+
+def _read(document: dict[str, Any]) -> LatencyBaseline:
+    sessions = tuple(_session(row) for row in document["sessions"])
+    if not sessions or len({session.id for session in sessions}) < len(sessions):
+        raise ValueError("there is no session, or one of them twice")
+    environment = document["environment"]
+    if not isinstance(environment, dict):
+        raise TypeError("the environment is no table")
+    return LatencyBaseline(
+        model=text(document["model"]), engine=text(document["engine"]), batch=_positive(document["batch"]),
+        environment=environment, lowered=text(document["lowered"]),
+        engine_digest=text(document["engine_digest"]), engine_suffix=text(document["engine_suffix"]),
+        sessions=sessions,
+    )  # fmt: skip
+
+
+def _session(row: Mapping[str, Any]) -> StoredSession:
+    error = None if row["ratio_se"] is None else _finite(row["ratio_se"])
+    if error is not None and error < 0:
+        raise ValueError(f"ratio_se is {error:g}, and no spread is negative")
+    return StoredSession(
+        id=text(row["id"]), started=text(row["started"]), engine_digest=text(row["engine_digest"]),
+        rounds=_positive(row["rounds"]), median_ms=_time(row["median_ms"]), p95_ms=_time(row["p95_ms"]),
+        throughput=_time(row["throughput"]), ratio=None if row["ratio"] is None else _finite(row["ratio"]),
+        ratio_p95=None if row["ratio_p95"] is None else _finite(row["ratio_p95"]), ratio_se=error,
+    )  # fmt: skip
+
+
+def _positive(value: object) -> int:
+    if not (found := count(value)):
+        raise ValueError("0 where there is at least one")
+    return found
+
+
+def _time(value: object) -> float:
+    if (found := _finite(value)) <= 0:
+        raise ValueError(f"{value!r} is not above 0")
+    return found
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(f"{value:.7g}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import textwrap
 import zlib
 from collections.abc import Mapping
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trtcheck.errors import BaselineError
+from trtcheck.baselines import documents
+from trtcheck.baselines.documents import count, text
 from trtcheck.metrics.confusion import Confusion
 
 if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
 
 SCHEMA_VERSION = 1
-UPDATE = "the same command with --trt-update-baselines"
-"""What approves results: the command is the user's own."""
 _COUNTS = ("tp", "fp", "fn", "tn")
 
 
@@ -61,7 +59,7 @@ def of_evaluation(evaluation: Evaluation) -> Baseline:
         )
         columns = {name: getattr(confusion, name).tolist() for name in _COUNTS}
         classes = {
-            name: {count: columns[count][k] for count in _COUNTS} for k, name in enumerate(evaluation.classes)
+            name: {kind: columns[kind][k] for kind in _COUNTS} for k, name in enumerate(evaluation.classes)
         }
     return Baseline(
         model=evaluation.model,
@@ -123,69 +121,34 @@ def dump(baseline: Baseline) -> str:
         "outputs": baseline.outputs,
         "predictions": None if baseline.predictions is None else _pack(baseline.predictions),
     }
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return documents.dump(document)
 
 
-def parse(text: str, where: Path) -> Baseline:
-    """The baseline in *text*, read from the file *where*.
+def parse(content: str, where: Path) -> Baseline:
+    """The baseline in *content*, read from the file *where*.
 
     Raises:
-        BaselineError: The text is damaged, or of a schema that this version does not read.
+        BaselineError: It is damaged, or of a schema that this version does not read.
     """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(where, error) from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if isinstance(version, bool) or not isinstance(version, int):
-        raise _damaged(where, "no schema_version")
-    if version > SCHEMA_VERSION:
-        raise BaselineError(
-            "the baseline was written by a newer trtcheck", where=where,
-            expected=f"schema_version {SCHEMA_VERSION}", found=version,
-            hint="pip install --upgrade pytest-trtcheck",
-        )  # fmt: skip
-    if version < SCHEMA_VERSION:
-        raise _damaged(where, f"schema_version {version}, which never existed")
-    try:
-        baseline = _read(document)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error) as error:
-        raise _damaged(where, f"{type(error).__name__}: {error}") from error
-    return baseline
-
-
-def _damaged(where: Path, found: object) -> BaselineError:
-    return BaselineError(
-        "the baseline is damaged", where=where, expected="what --trt-update-baselines writes", found=found,
-        hint=f"restore it (git checkout -- {where}), or make it anew: {UPDATE}",
-    )  # fmt: skip
+    return documents.parse(content, where, SCHEMA_VERSION, _read)
 
 
 def _read(document: dict[str, Any]) -> Baseline:
-    numbered = {_count(row["number"]): (name, row) for name, row in document["classes"].items()}
+    numbered = {count(row["number"]): (name, row) for name, row in document["classes"].items()}
     if sorted(numbered) != list(range(len(document["classes"]))):
         raise ValueError("the classes are not numbered from 0")
     classes = {
-        name: {count: _count(row[count]) for count in _COUNTS} for _, (name, row) in sorted(numbered.items())
+        name: {kind: count(row[kind]) for kind in _COUNTS} for _, (name, row) in sorted(numbered.items())
     }
     outputs = {str(name): dict(row) for name, row in document["outputs"].items()}
-    images = _count(document["images"])
+    images = count(document["images"])
     packed = document["predictions"]
     predictions = None if packed is None else _unpack(packed, images)
-    for name in ("model", "engine"):
-        if not isinstance(document[name], str):
-            raise TypeError(f"{name} is no string")
     return Baseline(
-        model=document["model"], engine=document["engine"], environment=dict(document["environment"]),
-        digests=dict(document["digests"]), images=images, classes=classes, outputs=outputs,
-        predictions=predictions,
+        model=text(document["model"]), engine=text(document["engine"]),
+        environment=dict(document["environment"]), digests=dict(document["digests"]), images=images,
+        classes=classes, outputs=outputs, predictions=predictions,
     )  # fmt: skip
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} is no count")
-    return value
 
 
 def _pack(labels: np.ndarray) -> list[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtcheck.baselines import schema
-from trtcheck.cache import write_atomically
+from trtcheck.baselines import documents, schema
+from trtcheck.baselines.documents import UPDATE
 from trtcheck.case import Numerics
 from trtcheck.digests import short
 from trtcheck.environment import accuracy_environment
@@ -50,21 +50,22 @@ def find(root: Path, evaluation: Evaluation) -> Approved:
         BaselineError: The file cannot be read, or the evaluation data or classes changed since.
     """
     path = path_of(root, evaluation)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    text = documents.read_text(path)
+    if text is None:
         return Approved(path, None, (_missing(path),))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BaselineError("the baseline cannot be read", where=path, found=error) from error
     baseline = schema.parse(text, path)
     return Approved(path, baseline, _compare(baseline, evaluation, path))
 
 
 def _missing(path: Path) -> str:
-    others = sorted(other.stem for other in path.parent.glob("*.json"))
+    others = sorted(
+        other.stem
+        for other in path.parent.glob("*.json")
+        if not other.name.startswith(documents.LATENCY_PREFIX)
+    )
     beside = f" (there is one for {', '.join(others)})" if others else ""
     place = "/".join(path.parts[-4:])
-    return f"no baseline yet: {place}{beside}; what makes it: {schema.UPDATE}"
+    return f"no baseline yet: {place}{beside}; what makes it: {UPDATE}"
 
 
 def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
     if of != own:
         raise BaselineError(
             "the baseline was approved for another model or engine", where=path, expected=own, found=of,
-            hint=f"restore the file, or make it anew: {schema.UPDATE}",
+            hint=f"restore the file, or make it anew: {UPDATE}",
         )  # fmt: skip
     place = schema.environment_of(evaluation.record)
     for name in [name for name in place if name != "packages"]:
@@ -85,7 +86,7 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
         if then != place[name]:
             raise BaselineError(
                 "the baseline was made elsewhere", where=path, expected=f"{name} {place[name]}",
-                found=then, hint=f"approve results of this place: {schema.UPDATE}",
+                found=then, hint=f"approve results of this place: {UPDATE}",
             )  # fmt: skip
     now = schema.digests_of(evaluation.record)
     for name, what in (("data", "evaluation data"), ("labels", "labels")):
@@ -94,13 +95,13 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
             raise BaselineError(
                 f"the {what} changed since the baseline was approved, so results cannot be compared",
                 where=path, expected=short(str(then)), found=short(str(now[name])),
-                hint=f"restore the data, or approve the new results: {schema.UPDATE}",
+                hint=f"restore the data, or approve the new results: {UPDATE}",
             )  # fmt: skip
     if baseline.images != evaluation.images:
         raise BaselineError(
             "the baseline counts other images than it was made from", where=path,
             expected=f"{evaluation.images} images", found=baseline.images,
-            hint=f"make it anew: {schema.UPDATE}",
+            hint=f"make it anew: {UPDATE}",
         )  # fmt: skip
     then_named, now_named = list(baseline.classes), list(evaluation.classes)
     if then_named != now_named:
@@ -109,7 +110,7 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
             "the classes changed since the baseline was approved", where=path,
             expected=", ".join(then_named[:20]) + (" …" if len(then_named) > 20 else ""),
             found=f"different: {', '.join(changed)}" if changed else "the same names in another order",
-            hint=f"restore the class names, or approve the new results: {schema.UPDATE}",
+            hint=f"restore the class names, or approve the new results: {UPDATE}",
         )  # fmt: skip
     _check_counts(baseline, evaluation, path)
     words = {"model": "model", "calibration": "calibration data", "lowered": "lowered model"}
@@ -137,7 +138,7 @@ def _check_counts(baseline: Baseline, evaluation: Evaluation, path: Path) -> Non
                 f"the baseline counts more images of '{name}' than there are", where=path,
                 expected=f"tp up to {n}, fp up to {total - n}",
                 found=f"tp {counts['tp']}, fp {counts['fp']}",
-                hint=f"restore the file, or make it anew: {schema.UPDATE}",
+                hint=f"restore the file, or make it anew: {UPDATE}",
             )  # fmt: skip
 
 
@@ -152,18 +153,16 @@ def write(root: Path, evaluation: Evaluation) -> tuple[Path, bool]:
     """
     path = path_of(root, evaluation)
     text = schema.dump(schema.of_evaluation(evaluation))
-    try:
-        if _holds(path, text):
-            return path, False
-        write_atomically(path, text)
-    except (OSError, UnicodeEncodeError) as error:  # a class folder's name may be no Unicode
-        raise BaselineError("the baseline cannot be written", where=path, found=error) from error
+    if _holds(path, text):
+        return path, False
+    documents.write_text(path, text)
     return path, True
 
 
 def _holds(path: Path, text: str) -> bool:
     """Whether the file at *path* says what *text* says, whichever zlib packed its answers."""
     try:
-        return schema.dump(schema.parse(path.read_text(encoding="utf-8"), path)) == text
-    except (FileNotFoundError, UnicodeDecodeError, BaselineError):
+        there = documents.read_text(path)
+        return there is not None and schema.dump(schema.parse(there, path)) == text
+    except BaselineError:
         return False

@@ -240,3 +240,41 @@ class LatencyVerdict:
     session_sd: float
     verdict: Verdict
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times as fast an engine is as what it is held against.
+
+    Attributes:
+        ratio: Above 1 the engine is faster; Hodges-Lehmann estimate over rounds.
+        low: Lower end of the two-sided interval; None where there are too few rounds for one.
+        high: Upper end, likewise.
+        confidence: Of the interval.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    confidence: float
+
+
+@dataclass(frozen=True)
+class LimitVerdict:
+    """One figure against a limit of its own.
+
+    Attributes:
+        measured: The figure; Hodges-Lehmann estimate over rounds, on the log scale.
+        low: One-sided lower confidence bound at 1 - alpha; None where there are too few rounds for one.
+        high: One-sided upper bound, likewise.
+        limit: The limit.
+        alpha: Chance of a failure where the figure is just the limit, at most.
+        verdict: Fail if shown to be beyond the limit, pass if shown to keep it, else inconclusive.
+    """
+
+    measured: float
+    low: float | None
+    high: float | None
+    limit: float
+    alpha: float
+    verdict: Verdict

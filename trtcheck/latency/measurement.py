@@ -78,6 +78,7 @@ class Measurement:
         joules_per_query: Energy of the engine alone running back to back, from the GPU's own counter; None
             where there is none.
         absent: Why a rival that was wanted took no part, by its name.
+        complete: Whether all rounds that were asked for fitted into the budget.
     """
 
     batch: int
@@ -87,3 +88,4 @@ class Measurement:
     health: Health = Health()
     joules_per_query: float | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True

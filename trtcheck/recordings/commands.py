@@ -120,6 +120,13 @@ def polygraphy(inputs: str) -> str:
     )
 
 
+_HOW_TIMED = """\
+# cuda_graph = false  # trtexec 11: true unless --noCudaGraph; 8 and 10: with --useCudaGraph
+# spin_wait = false  # trtexec 11: true unless --noSpinWait; 8 and 10: with --useSpinWait
+# power_w = 9.5  # mean power while it was timed
+"""
+
+
 def sidecar(*, images: int, batch: int | None, digest: str, timed: bool) -> str:
     """The text of the recording's sidecar, with what the user fills in as comments."""
     padded = "" if batch is None else f"batch = {batch}  # the last batch is padded to it\n"
@@ -131,4 +138,5 @@ def sidecar(*, images: int, batch: int | None, digest: str, timed: bool) -> str:
         '# device = "Jetson Orin Nano 8 GB"\n'
         '# runtime = "TensorRT 10.3"\n'
         '# precision = "fp16"\n'
+        f"{_HOW_TIMED if timed else ''}"
     )

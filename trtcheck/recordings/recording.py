@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from trtcheck.case import InputSpec
 
-PERCENTILES = (90, 95, 99)
-"""The percentiles that trtexec prints by default."""
-
 
 class Format(StrEnum):
     """Who wrote a recording's files."""
@@ -42,7 +39,10 @@ class Sidecar:
         images: How many images were recorded; rows beyond them are padding.
         batch: Rows of a batch, where the last one is padded.
         inputs_digest: Digest of the inputs, see `inputs_digest`.
-        times: Files written by ``trtexec --exportTimes``.
+        times: Files written by ``trtexec --exportTimes``, each by a run of its own.
+        cuda_graph: Whether those runs replayed a CUDA graph; None where that is not said.
+        spin_wait: Whether their host spun while it waited; None where that is not said.
+        power_w: Mean power of the device while they ran, in watts.
         outputs: The model's name of an output by the engine's.
     """
 
@@ -54,22 +54,60 @@ class Sidecar:
     batch: int | None = None
     inputs_digest: str | None = None
     times: tuple[Path, ...] = ()
+    cuda_graph: bool | None = None
+    spin_wait: bool | None = None
+    power_w: float | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
-class Times:
-    """Times of single queries (one batch each) on the device.
+class TimedRun:
+    """One run of trtexec: times of its queries (one batch each) on the device.
 
     Attributes:
+        path: The file that it wrote.
         latency_ms: Transfers and computation, float64 (S,), milliseconds.
         compute_ms: Computation alone, float64 (S,), milliseconds.
-        transfers: Whether the device timed transfers at all: trtexec 11 leaves them out by default.
+        start_ms: When each query began, float64 (S,), milliseconds since the run began to warm up; the
+            transfers of one may overlap the computation of another.
+        transfers: Whether transfers were timed at all: trtexec 11 leaves them out by default.
     """
 
+    path: Path
     latency_ms: np.ndarray
     compute_ms: np.ndarray
+    start_ms: np.ndarray
     transfers: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """Times of single queries on the device.
+
+    Attributes:
+        runs: The runs of trtexec, one a file; all of them timed transfers, or none did.
+    """
+
+    runs: tuple[TimedRun, ...]
+
+    @property
+    def transfers(self) -> bool:
+        """Whether transfers were timed."""
+        return self.runs[0].transfers
+
+    @property
+    def latency_ms(self) -> np.ndarray:
+        """Transfers and computation of all runs, float64 (S,), milliseconds."""
+        import numpy as np
+
+        return np.concatenate([run.latency_ms for run in self.runs])
+
+    @property
+    def compute_ms(self) -> np.ndarray:
+        """Computation alone of all runs, float64 (S,), milliseconds."""
+        import numpy as np
+
+        return np.concatenate([run.compute_ms for run in self.runs])
 
     def summary(self) -> dict[str, Any]:
         """Number of samples, and mean, median and percentiles of latency and computation; JSON-ready."""
@@ -82,17 +120,11 @@ class Times:
 
 
 def _distribution(samples: np.ndarray) -> dict[str, float]:
-    """Mean, median and nearest-rank percentiles, by the ranks that trtexec takes (``findPercentile``)."""
-    import numpy as np
+    """Mean, median and percentiles."""
+    from trtcheck.latency.percentiles import summary
 
-    ordered = np.sort(samples)
-    count = len(ordered)
-    ranks = {p: max(count - 1 - (100 - p) * count // 100, 0) for p in PERCENTILES}
-    return {
-        "mean_ms": float(ordered.mean()),
-        "median_ms": float(np.median(ordered)),
-        **{f"p{p}_ms": float(ordered[rank]) for p, rank in ranks.items()},
-    }
+    figures = summary(samples)
+    return {name: figures[name] for name in ("mean_ms", "median_ms", "p90_ms", "p95_ms", "p99_ms")}
 
 
 @dataclass(frozen=True, eq=False)

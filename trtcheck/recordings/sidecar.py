@@ -20,6 +20,8 @@ IN_FOLDER = "recording.toml"
 BESIDE_FILE = ".recording.toml"
 """What follows the stem of a file in the name of its sidecar."""
 
+_MOST_WATTS = 1e6
+
 
 def read_sidecar(recording: Path) -> Sidecar:
     """What is said about *recording*: ``recording.toml`` in a folder, ``x.recording.toml`` beside ``x.npz``.
@@ -72,6 +74,17 @@ def _count(value: object, _folder: Path) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
 
 
+def _flag(value: object, _folder: Path) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _watts(value: object, _folder: Path) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Compared before it is made a float: TOML knows integers beyond those.
+    return float(value) if 0 < value < _MOST_WATTS else None
+
+
 def _files(value: object, folder: Path) -> tuple[Path, ...] | None:
     entries = [value] if isinstance(value, str) else value
     if not isinstance(entries, list) or not entries:
@@ -94,5 +107,8 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any, Path], object | None]]] = {
     "batch": ("a whole number, 1 or more", _count),
     "inputs_digest": ('a string "sha256:…", as pytest-trtcheck export-inputs writes it', _text),
     "times": ("the path of a file of trtexec --exportTimes, or a list of them", _files),
+    "cuda_graph": ("true or false", _flag),
+    "spin_wait": ("true or false", _flag),
+    "power_w": ("the mean power in watts, a number above 0", _watts),
     "outputs": ("a table: the engine's name of an output = the model's, each once", _names),
 }

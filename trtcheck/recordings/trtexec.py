@@ -13,7 +13,7 @@ import numpy as np
 
 from trtcheck.errors import EngineError
 from trtcheck.recordings.files import read_text
-from trtcheck.recordings.recording import Times
+from trtcheck.recordings.recording import TimedRun, Times
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\b(?:nan(?:\((?:ind|snan)\))?|inf(?:inity)?)(?![\w.])', re.I | re.S)
 """A string, which stays as it is, or a number that C++ prints in a way that JSON does not know."""
@@ -23,6 +23,8 @@ _NUMBERS = frozenset((int, float))
 """The types of numbers in JSON; bool is none, although Python counts it among the integers."""
 _TRANSFERS = (("h2dMs", "d2hMs"), ("inMs", "outMs"))
 """Names of the transfers' times, of trtexec 8 and later and of trtexec 7."""
+_STARTS = ("startH2dMs", "startInMs")
+"""Names of a query's start, likewise; without transfers it is that of the computation."""
 
 
 def parse(text: str, where: Path) -> Any:
@@ -153,18 +155,33 @@ def _odd(values: object) -> str:
 
 
 def times(paths: Sequence[Path]) -> Times:
-    """The samples of the files at *paths* that ``trtexec --exportTimes`` wrote, one file after the other.
+    """What ``trtexec --exportTimes`` wrote into the files at *paths*, each a run of its own.
 
     Raises:
-        EngineError: A file is no such file, or holds no sample.
+        EngineError: A file is no such file, holds no sample, or timed transfers where another did not.
     """
-    samples = [sample for path in paths for sample in _samples(path)]
-    latency, compute, transfer = np.array(samples, np.float64).T
-    return Times(latency, compute, bool(transfer.any()))
+    runs = tuple(map(_run, paths))
+    for path, run in zip(paths, runs, strict=True):
+        if run.transfers != runs[0].transfers:
+            words = ("times without transfers", "times with transfers")
+            raise EngineError(
+                "the files of times were not made alike", where=path,
+                expected=f"{words[runs[0].transfers]}, as {paths[0].name}", found=words[run.transfers],
+                hint="trtexec 11 times transfers with --includeDataTransfers, 8 and 10 do unless told not to",
+            )  # fmt: skip
+    return Times(runs)
 
 
-def _samples(path: Path) -> list[tuple[float, float, float]]:
-    """Latency, computation and transfers of every query, in milliseconds."""
+def _run(path: Path) -> TimedRun:
+    latency, compute, transfer, start = np.array(_samples(path), np.float64).T
+    if np.isnan(start).any():  # not said: one query right after the other
+        start = np.cumsum(latency) - latency
+    # The median, since trtexec 11 may copy the inputs of its very first query alone.
+    return TimedRun(path, latency, compute, start, bool(np.median(transfer) > 0))
+
+
+def _samples(path: Path) -> list[tuple[float, float, float, float]]:
+    """Latency, computation, transfers and start of every query, in milliseconds."""
     entries = parse(read_text(path), path)
     wanted = "a list of {…, computeMs, …, latencyMs}, as trtexec --exportTimes writes"
     if not isinstance(entries, list) or not entries:
@@ -173,21 +190,23 @@ def _samples(path: Path) -> list[tuple[float, float, float]]:
     return [_sample(entry, number, path, wanted) for number, entry in enumerate(entries)]
 
 
-def _sample(entry: Any, number: int, path: Path, wanted: str) -> tuple[float, float, float]:
+def _sample(entry: Any, number: int, path: Path, wanted: str) -> tuple[float, float, float, float]:
     if not isinstance(entry, dict) or "latencyMs" not in entry or "computeMs" not in entry:
         keys = ", ".join(map(str, entry)) if isinstance(entry, dict) else _kind(entry)
         raise EngineError(
             "holds no times", where=path, expected=wanted, found=f"entry {number}: {keys}"[:200]
         )
     moves = [entry.get(key, 0.0) for pair in _TRANSFERS for key in pair]
-    read = [_milliseconds(value) for value in (entry["latencyMs"], entry["computeMs"], *moves)]
+    starts = [entry[key] for key in _STARTS if key in entry]
+    read = [_milliseconds(value) for value in (entry["latencyMs"], entry["computeMs"], *moves, *starts)]
     known = [value for value in read if value is not None]
     if len(known) < len(read) or not known[0]:
         raise EngineError(
             f"entry {number} is no time", where=path, expected="finite milliseconds, a latency above 0",
             found=str({key: entry[key] for key in ("latencyMs", "computeMs")})[:200],
         )  # fmt: skip
-    return known[0], known[1], sum(known[2:])
+    latency, compute, *others = known
+    return latency, compute, sum(others[: len(moves)]), others[-1] if starts else math.nan
 
 
 def _milliseconds(value: object) -> float | None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtcheck.case import MAKERS, Case, Check, Gates, InputSpec, LoweringSpec, Precision
+from trtcheck import given
+from trtcheck.case import MAKERS, Case, Check, Gates, InputSpec, LatencySpec, LoweringSpec, Precision
 from trtcheck.errors import OptionError, SuiteError
 from trtcheck.settings import parse_engines
 from trtcheck.suite.build import read_build
@@ -95,6 +96,7 @@ def _case(table: Table, name: str) -> Case:
         lowering=_lowering(table),
         lowered=_lowered(table.table("lowered")),
         build=read_build(table),
+        latency=_latency(table.table("latency")),
     )
     table.finish()
     return case
@@ -146,6 +148,11 @@ def _checks(table: Table) -> tuple[Check, ...]:
     names = table.texts("checks", tuple(known))
     if not names or any(name not in known for name in names):
         raise table.wrong("checks", f"some of: {', '.join(known)}")
+    if "checks" in table.values and Check.LATENCY in names and "latency" not in table.values:
+        raise SuiteError(
+            f"{table.at('checks')} names latency, and nothing says what is to be timed", where=table.path,
+            expected=f"a table [{table.at('latency')}]", hint="for example: batches = [1, 8]",
+        )  # fmt: skip
     return tuple(check for check in Check if check.value in names)
 
 
@@ -217,6 +224,22 @@ def _lowering(table: Table) -> dict[Precision, LoweringSpec]:
         own.finish()
         found[precision] = spec
     return found
+
+
+def _latency(table: Table | None) -> LatencySpec | None:
+    if table is None:
+        return None
+    default = LatencySpec()
+    expected, flag = given.FLAG[0].lower(), given.FLAG[1]
+    spec = LatencySpec(
+        batches=table.get("batches", default.batches, *given.SIZES),
+        transfers=table.get("transfers", default.transfers, expected, flag),
+        cuda_graph=table.get("cuda_graph", default.cuda_graph, expected, flag),
+        spin_wait=table.get("spin_wait", default.spin_wait, expected, flag),
+        rounds=table.get("rounds", default.rounds, *given.ROUNDS),
+    )
+    table.finish()
+    return spec
 
 
 def _lowered(table: Table | None) -> dict[Precision, Path]:

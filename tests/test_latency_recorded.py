@@ -1,0 +1,222 @@
+"""Times that a device took by itself, read as a measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recordings_fake_trtexec import output_json, times_json
+
+from trtcheck.backends.base import BuiltEngine
+from trtcheck.case import Case, LatencySpec, Numerics, Verdict
+from trtcheck.errors import EngineError
+from trtcheck.judge import LatencyRule, latency_absolute, within
+from trtcheck.latency.environment import differences
+from trtcheck.latency.measurement import ENGINE, Measurement
+from trtcheck.latency.record import LatencyResult
+from trtcheck.latency.recorded import recorded_measurement, recorded_result
+from trtcheck.latency.timing import Clock, TimingMode
+from trtcheck.prebuilt import recorded_on
+from trtcheck.recordings import Recording, read_recording
+from trtcheck.settings import parse_engines
+
+
+def recording(
+    folder: Path, *runs: list[float], transfers: bool = True, version: int = 10, said: str = "", rows: int = 8
+) -> Recording:
+    """A folder of one trtexec output, with a file of times for each of *runs*."""
+    folder.mkdir()
+    (folder / "0000.json").write_text(output_json({"scores": np.zeros((rows, 4), np.float32)}))
+    names = [f"times-{number}.json" for number in range(len(runs))]
+    for name, run in zip(names, runs, strict=True):
+        (folder / name).write_text(times_json(run, transfers=transfers, version=version))
+    (folder / "recording.toml").write_text(f"times = {names}\n{said}" if names else said)
+    return read_recording(folder)
+
+
+def measured(read: Recording, **spec: Any) -> Measurement:
+    return recorded_measurement(read, LatencySpec(**spec))
+
+
+def test_times_with_and_without_transfers(tmp_path: Path) -> None:
+    read = recording(tmp_path / "board", [2.0, 4.0, 3.0])
+    alone, whole = (measured(read, transfers=wanted).timings[ENGINE] for wanted in (False, True))
+    np.testing.assert_allclose(whole.samples_ms, [[2.0, 4.0, 3.0]])
+    np.testing.assert_allclose(alone.samples_ms, [[1.6, 3.2, 2.4]])  # a fifth is transfers
+    assert alone.mode == TimingMode(Clock.DEVICE, False, None, None)
+    assert whole.mode == TimingMode(Clock.DEVICE, True, None, None)
+
+
+@pytest.mark.parametrize("version", [7, 8, 10, 11])
+def test_throughput_is_that_of_the_whole_run(tmp_path: Path, version: int) -> None:
+    # A query every 10 ms: the last one begins after 20 ms and takes 3.
+    moved = version < 11
+    found = measured(recording(tmp_path / "board", [2.0, 4.0, 3.0], version=version, transfers=moved))
+    assert found.batch == 8
+    np.testing.assert_allclose(found.timings[ENGINE].seconds, [0.023])
+    assert found.joules_per_query is None
+
+
+def test_how_it_was_timed_is_in_the_sidecar(tmp_path: Path) -> None:
+    said = "cuda_graph = true\nspin_wait = false\npower_w = 10\n"
+    found = measured(recording(tmp_path / "board", [2.0, 4.0, 3.0], said=said))
+    assert found.timings[ENGINE].mode == TimingMode(Clock.DEVICE, False, True, False)
+    # 10 W over 23 ms, in which there were three queries.
+    assert found.joules_per_query == pytest.approx(0.23 / 3)
+
+
+def test_a_run_is_cut_into_rounds(tmp_path: Path) -> None:
+    times = [2.0 + number / 1000 for number in range(245)]
+    read = recording(tmp_path / "board", times, transfers=False, version=11)
+    found = measured(read)
+    samples, seconds = found.timings[ENGINE].samples_ms, found.timings[ENGINE].seconds
+    np.testing.assert_allclose(samples, np.reshape(times[:240], (12, 20)), rtol=1e-5)
+    np.testing.assert_allclose(seconds[:11], 0.2)  # a query every 10 ms
+    np.testing.assert_allclose(seconds[11], 0.19 + 0.002239, rtol=1e-5)
+    assert found.looks == ((12, 1.0),)
+    assert measured(read, rounds=20).timings[ENGINE].samples_ms.shape == (20, 12)
+    assert measured(read, rounds=1000).timings[ENGINE].samples_ms.shape == (24, 10)  # no fewer than 10
+
+
+def test_every_run_has_its_rounds(tmp_path: Path) -> None:
+    first, second = [2.0] * 100, [3.0] * 130
+    found = measured(recording(tmp_path / "board", first, second)).timings[ENGINE]
+    assert found.samples_ms.shape == (20, 10)  # the longer one counts with as many queries as the shorter
+    np.testing.assert_allclose(np.median(found.samples_ms, axis=1), [1.6] * 10 + [2.4] * 10)
+    few = measured(recording(tmp_path / "few", [2.0, 4.0, 3.0], [2.5, 3.5, 4.5, 9.0])).timings[ENGINE]
+    np.testing.assert_allclose(few.samples_ms, [[1.6, 3.2, 2.4], [2.0, 2.8, 3.6]])
+    np.testing.assert_allclose(few.seconds, [0.023, 0.0245])
+
+
+def test_a_run_that_became_slower_all_the_time_was_not_warm(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.01, 240)
+    steady = recording(tmp_path / "steady", (2 + noise).tolist())
+    ramp = recording(tmp_path / "ramp", (2 + noise + np.linspace(0, 0.4, 240)).tolist())
+    assert measured(steady).warm_up.plateau
+    assert not measured(ramp).warm_up.plateau
+    assert measured(recording(tmp_path / "short", [2.0, 2.2, 2.4])).warm_up.plateau  # too few to see a trend
+    assert measured(steady).health.unknown != ()
+
+
+def test_times_that_were_written_without_starts_follow_each_other(tmp_path: Path) -> None:
+    read = recording(tmp_path / "board", [1.0])
+    (tmp_path / "board" / "times-0.json").write_text(
+        '[{"latencyMs": 2, "computeMs": 1.5}, {"latencyMs": 4, "computeMs": 3.5}]'
+    )
+    read = read_recording(read.path)
+    np.testing.assert_allclose(measured(read).timings[ENGINE].seconds, [0.006])
+
+
+def test_the_batch_is_what_a_query_held(tmp_path: Path) -> None:
+    assert measured(recording(tmp_path / "one", [1.0], rows=3)).batch == 3
+    assert measured(recording(tmp_path / "said", [1.0], said="batch = 16\nimages = 5")).batch == 16
+    np.savez(tmp_path / "board.npz", scores=np.zeros((6, 4), np.float32))
+    (tmp_path / "t.json").write_text(times_json([1.0]))
+    sidecar = tmp_path / "board.recording.toml"
+    sidecar.write_text('times = "t.json"')
+    with pytest.raises(EngineError) as caught:
+        measured(read_recording(tmp_path / "board.npz"))
+    assert str(caught.value) == (
+        f"{sidecar}: how many images a timed query had is not known\n"
+        "  expected: batch = (images of a query) in the sidecar\n"
+        "  found:    6 rows in one npz file"
+    )
+    sidecar.write_text('times = "t.json"\nbatch = 2')
+    assert measured(read_recording(tmp_path / "board.npz")).batch == 2
+
+
+def test_transfers_that_were_not_timed_are_not_made_up(tmp_path: Path) -> None:
+    read = recording(tmp_path / "board", [2.0, 3.0], transfers=False, version=11)
+    with pytest.raises(EngineError) as caught:
+        measured(read, transfers=True)
+    message = str(caught.value)
+    assert message.startswith(f"{read.path / 'recording.toml'}: the recording's times hold no transfers")
+    assert "transfers = true" in message
+    assert "--includeDataTransfers" in message
+
+
+def test_a_recording_without_times_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r'the recording has no times[^$]*times = "times\.json"'):
+        measured(recording(tmp_path / "none"))
+    with pytest.raises(EngineError, match=r"laps\.json is not there"):
+        measured(recording(tmp_path / "lost", said='times = "laps.json"'))
+
+
+def test_a_computation_of_no_time_is_refused(tmp_path: Path) -> None:
+    read = recording(tmp_path / "board", [2.0])
+    (read.path / "times-0.json").write_text('[{"latencyMs": 2, "computeMs": 0, "h2dMs": 2}]')
+    read = read_recording(read.path)
+    assert measured(read, transfers=True).timings[ENGINE].samples_ms.tolist() == [[2.0]]
+    with pytest.raises(EngineError, match="a query took no time"):
+        measured(read)
+
+
+# Judged by the same functions
+
+
+def result_of(read: Recording, **spec: Any) -> LatencyResult:
+    digest = "sha256:" + "1" * 64
+    built = BuiltEngine(
+        path=read.path, lowered_path=read.path, backend="recorded", numerics=Numerics.RECORDED, cached=False,
+        lowered={"digest": digest},
+    )  # fmt: skip
+    case = Case(name="net", onnx=Path("net.onnx"), data=Path("eval.npz"))
+    [engine] = parse_engines([str(read.path)], base=Path(), where="engine")
+    return recorded_result(
+        read, LatencySpec(**spec), case=case, engine=engine, built=built, info=recorded_on(built),
+        model_digest="sha256:" + "2" * 64,
+    )  # fmt: skip
+
+
+def runs_of(seed: int, count: int, median: float = 2.0) -> list[list[float]]:
+    """Times of *count* runs of 240 queries, whose medians differ by .3 % as those of processes do."""
+    rng = np.random.default_rng(seed)
+    levels = median * np.exp(rng.normal(0, 0.003, count))
+    return [(level * np.exp(rng.normal(0, 0.01, 240))).tolist() for level in levels]
+
+
+def stored(result: LatencyResult) -> np.ndarray:
+    return np.array([run.session.median_ms for run in result.runs])
+
+
+def test_every_run_is_a_session_to_be_stored(tmp_path: Path) -> None:
+    first, second = runs_of(0, 2)
+    read = recording(tmp_path / "board", first, second, said='device = "Orin"\nruntime = "TensorRT 10.3"\n')
+    result = result_of(read)
+    assert [run.batch for run in result.runs] == [8, 8]
+    assert stored(result) == pytest.approx([0.8 * np.median(first), 0.8 * np.median(second)], rel=1e-4)
+    assert result.runs[0].session.throughput == pytest.approx(800, rel=0.01)  # 8 images every 10 ms
+    assert result.runs[0].session.id != result.runs[1].session.id
+    again = result_of(recording(tmp_path / "again", first))
+    assert again.run.session.id == result.run.session.id  # the same file, wherever it lies
+    assert again.run.engine_path is None
+    assert result.numerics is Numerics.RECORDED
+
+
+def test_how_it_was_timed_is_part_of_the_environment(tmp_path: Path) -> None:
+    times = runs_of(0, 1)
+    plain, replayed = (
+        result_of(recording(tmp_path / name, *times, said=said)).run.environment
+        for name, said in (("plain", "cuda_graph = false"), ("replayed", "cuda_graph = true"))
+    )
+    assert differences(plain, replayed) != ()
+    assert differences(plain, plain) == ()
+
+
+def test_a_recording_s_times_are_judged_as_any_others_are(tmp_path: Path) -> None:
+    approved = result_of(recording(tmp_path / "approved", *runs_of(0, 6)))
+    same = result_of(recording(tmp_path / "same", *runs_of(1, 1)))
+    slower = result_of(recording(tmp_path / "slower", *runs_of(2, 1, median=2.2)))
+    for now, expected in ((same, Verdict.PASS), (slower, Verdict.FAIL)):
+        [figure] = stored(now)
+        verdict = latency_absolute(stored(approved), figure)
+        assert (verdict.verdict, verdict.rule) == (expected, LatencyRule.ABSOLUTE)
+        assert verdict.sessions == 6
+    too_few = latency_absolute(stored(approved)[:4], stored(same)[0])
+    assert too_few.verdict is Verdict.INCONCLUSIVE
+    samples = slower.measurement.timings[ENGINE].samples_ms  # about 1.76 ms of computation
+    assert within(samples, 2.0).verdict is Verdict.PASS
+    assert within(samples, 1.5).verdict is Verdict.FAIL

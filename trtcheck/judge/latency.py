@@ -1,0 +1,217 @@
+"""Verdicts on times: whether an engine became slower than what was approved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special
+
+from trtcheck.case import Verdict
+from trtcheck.judge.family import ALPHA, check_alpha
+from trtcheck.judge.latency_bounds import (
+    FEWEST_ROUNDS,
+    FEWEST_SESSIONS,
+    SESSION_SD,
+    SESSION_SD_ABSOLUTE,
+    Bounds,
+    bounds,
+    check_session_sd,
+    hodges_lehmann,
+    per_round,
+)
+from trtcheck.judge.power import PLANNED_POWER
+from trtcheck.judge.verdicts import LatencyRule, LatencyVerdict
+
+TOLERANCE = 0.02
+"""The slowdown that is accepted where nothing else is said."""
+
+
+def latency(
+    old: np.ndarray,
+    new: np.ndarray,
+    *,
+    tolerance: float = TOLERANCE,
+    alpha: float = ALPHA,
+    statistic: str = "median",
+    session_sd: float = SESSION_SD,
+) -> LatencyVerdict:
+    """Judges whether *new* is slower than *old*, both timed in the same rounds.
+
+    Fails if the one-sided lower bound of the slowdown exceeds the tolerance, is inconclusive if only the
+    upper one does, else passes. The bounds are those of `trtcheck.judge.latency_bounds.bounds` on the
+    rounds' log ratios.
+
+    Args:
+        old: Times of the approved engine (rounds, samples), in any unit, or one figure a round (rounds,);
+            larger is worse.
+        new: Times of the engine, as many rounds.
+        tolerance: The slowdown that is accepted, .02 is 2 %.
+        alpha: Chance of a failure where the slowdown is just the tolerance, at most.
+        statistic: What sums a round up: ``"median"``, ``"p95"`` or ``"mean"``.
+        session_sd: Standard deviation of the log ratio between sessions.
+
+    Raises:
+        ValueError: The numbers of rounds differ, a time is not positive and finite, or a limit is none.
+    """
+    margin = _log_of(tolerance)
+    before, after = per_round(old, statistic, "old"), per_round(new, statistic, "new")
+    check_same_rounds(before, after, "old", "new")
+    found = bounds(after - before, alpha, session_sd)
+    if found is None:
+        reason = f"{_counted(len(after), 'round')}, at least {FEWEST_ROUNDS} are needed"
+        return _too_little(LatencyRule.INTERLEAVED, tolerance, alpha, session_sd, reason, rounds=len(after))
+    # It fails where the estimate is beyond the tolerance by the lower bound's distance.
+    beyond = found.estimate - found.low + float(special.ndtri(PLANNED_POWER)) * found.se
+    return _concluded(
+        LatencyRule.INTERLEAVED, found, margin, margin + beyond, tolerance=tolerance, alpha=alpha,
+        rounds=len(after), sessions=0, session_sd=session_sd,
+    )  # fmt: skip
+
+
+def latency_ratio(
+    stored: Sequence[float] | np.ndarray,
+    now: np.ndarray | float,
+    *,
+    tolerance: float = TOLERANCE,
+    alpha: float = ALPHA,
+    session_sd: float = SESSION_SD,
+) -> LatencyVerdict:
+    """Judges a session's ratio to the reference on the same device by those of stored sessions.
+
+    The lower bound of the slowdown is y - mean - t s sqrt(1 + 1/K), the prediction bound of one more session
+    (Hahn and Meeker, Statistical Intervals, 4.7); s is the stored sessions' standard deviation, and at least
+    what the session term and this session's own rounds come to.
+
+    Args:
+        stored: log(time / the reference's time) of each stored session (K,), which are distinct.
+        now: The same of this session: one figure a round (rounds,), or their estimate.
+        tolerance: As of `latency`.
+        alpha: As of `latency`.
+        session_sd: Standard deviation of the log ratio between sessions, at least.
+
+    Raises:
+        ValueError: A figure is not finite, there are no rounds, or a limit is none.
+    """
+    rounds = _finite(np.atleast_1d(np.asarray(now, dtype=float)), "now")
+    own = bounds(rounds, alpha, session_sd)
+    floor = session_sd if own is None else own.se
+    logs = _finite(np.asarray(stored, dtype=float), "stored")
+    return _predicted(
+        LatencyRule.RATIO, logs, hodges_lehmann(rounds), floor, tolerance=tolerance, alpha=alpha,
+        rounds=0 if np.ndim(now) == 0 else len(rounds),
+    )  # fmt: skip
+
+
+def latency_absolute(
+    stored: Sequence[float] | np.ndarray,
+    now: float,
+    *,
+    tolerance: float = TOLERANCE,
+    alpha: float = ALPHA,
+    session_sd: float = SESSION_SD_ABSOLUTE,
+) -> LatencyVerdict:
+    """Judges a session's time by those of stored sessions, as `latency_ratio` does with ratios.
+
+    Args:
+        stored: Time of each stored session (K,), which are distinct, in any unit.
+        now: The same of this session.
+        tolerance: As of `latency`.
+        alpha: As of `latency`.
+        session_sd: Standard deviation of the log time between sessions, at least.
+
+    Raises:
+        ValueError: A time is not positive and finite, or a limit is none.
+    """
+    logs = per_round(np.asarray(stored, dtype=float).reshape(-1), "median", "stored")
+    figure = float(per_round(np.array([now]), "median", "now")[0])
+    return _predicted(
+        LatencyRule.ABSOLUTE, logs, figure, session_sd, tolerance=tolerance, alpha=alpha, rounds=0
+    )
+
+
+def _predicted(
+    rule: LatencyRule, stored: np.ndarray, now: float, floor: float, *, tolerance: float, alpha: float,
+    rounds: int,
+) -> LatencyVerdict:  # fmt: skip
+    """The verdict by the prediction bound, on the log scale."""
+    check_alpha(alpha)
+    check_session_sd(floor)
+    margin, sessions = _log_of(tolerance), len(stored)
+    if sessions < FEWEST_SESSIONS:
+        reason = (
+            f"{_counted(sessions, 'stored session')}, {FEWEST_SESSIONS} are needed: "
+            f"{FEWEST_SESSIONS - sessions} more"
+        )
+        return _too_little(
+            LatencyRule.NONE, tolerance, alpha, floor, reason, rounds=rounds, sessions=sessions
+        )
+    sd, freedom = max(float(stored.std(ddof=1)), floor), sessions - 1
+    se = sd * math.sqrt(1 + 1 / sessions)
+    t = float(special.stdtrit(freedom, 1 - alpha))
+    effect = now - float(stored.mean())
+    found = Bounds(estimate=effect, low=effect - t * se, high=effect + t * se, se=se)
+    # Noncentral, since the bound's distance is as uncertain as the stored sessions' spread.
+    beyond = float(special.nctdtrinc(freedom, 1 - PLANNED_POWER, t)) * se
+    return _concluded(
+        rule, found, margin, margin + beyond, tolerance=tolerance, alpha=alpha, rounds=rounds,
+        sessions=sessions, session_sd=sd,
+    )  # fmt: skip
+
+
+def check_same_rounds(one: np.ndarray, other: np.ndarray, *names: str) -> None:
+    """Raises ValueError where *one* and *other*, called *names*, have not as many rounds."""
+    if len(one) != len(other):
+        raise ValueError(
+            f"{names[0]} has {_counted(len(one), 'round')} and {names[1]} {len(other)}: they must be timed "
+            "in the same rounds"
+        )
+
+
+def _finite(logs: np.ndarray, name: str) -> np.ndarray:
+    if logs.ndim != 1 or not np.isfinite(logs).all():
+        raise ValueError(f"{name}: expected a vector of finite log ratios, got {logs.tolist()}")
+    return logs
+
+
+def _log_of(tolerance: float) -> float:
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"tolerance is {tolerance}, expected 0 or more (0.02 is 2 %)")
+    return math.log1p(tolerance)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _too_little(
+    rule: LatencyRule, tolerance: float, alpha: float, session_sd: float, reason: str, *, rounds: int = 0,
+    sessions: int = 0,
+) -> LatencyVerdict:  # fmt: skip
+    """The verdict where there is too little to compare."""
+    return LatencyVerdict(
+        rule=rule, effect=None, low=None, high=None, detectable=None, tolerance=tolerance, alpha=alpha,
+        rounds=rounds, sessions=sessions, session_sd=session_sd, verdict=Verdict.INCONCLUSIVE, reason=reason,
+    )  # fmt: skip
+
+
+def _concluded(
+    rule: LatencyRule, found: Bounds, margin: float, detectable: float, *, tolerance: float, alpha: float,
+    rounds: int, sessions: int, session_sd: float,
+) -> LatencyVerdict:  # fmt: skip
+    """The verdict that bounds on the log scale come to."""
+    verdict, reason = Verdict.PASS, ""
+    if found.low > margin:
+        verdict = Verdict.FAIL
+    elif found.high > margin:
+        verdict = Verdict.INCONCLUSIVE
+        reason = (
+            f"up to {100 * math.expm1(found.high):.1f} % slower cannot be ruled out, "
+            f"{100 * tolerance:g} % is accepted"
+        )
+    return LatencyVerdict(
+        rule=rule, effect=math.expm1(found.estimate), low=math.expm1(found.low), high=math.expm1(found.high),
+        detectable=math.expm1(detectable), tolerance=tolerance, alpha=alpha, rounds=rounds, sessions=sessions,
+        session_sd=session_sd, verdict=verdict, reason=reason,
+    )  # fmt: skip

@@ -1,0 +1,184 @@
+"""The check ``latency``: whether an engine became slower, and whether it is as fast as it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from trtcheck import judge
+from trtcheck.baselines.latency_schema import LatencyBaseline
+from trtcheck.case import Check, Gates, Outcome, Verdict
+from trtcheck.judge import LatencyRule
+from trtcheck.latency import words
+from trtcheck.latency.environment import digest
+from trtcheck.latency.judged import MEDIAN, P95, Judged, Limited, compared, limited, of_energy
+from trtcheck.latency.measurement import APPROVED, ENGINE, Timings
+from trtcheck.latency.record import LatencyResult
+from trtcheck.latency.stored import figures_of
+
+HARDLY_FASTER = 2.0
+"""Below this speed-up over the reference a reduced precision is disappointing, which is said."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the latency baseline stands.
+
+    Attributes:
+        state: ``status``, ``path``, ``message`` and ``sessions``, JSON-ready.
+        baseline: What may be compared; None for nothing.
+        notes: What a reader should know of it.
+        error: Why there must be no comparison; None where nothing forbids it.
+    """
+
+    state: Mapping[str, Any]
+    baseline: LatencyBaseline | None = None
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def outcome(result: LatencyResult, gates: Gates, standing: Standing) -> Outcome:
+    """Judges a measurement.
+
+    Args:
+        result: What was measured.
+        gates: The limits.
+        standing: The baseline.
+    """
+    measured = result.measurement
+    share = measured.looks[-1][1]
+    rows = compared(measured.timings, standing.baseline, gates, share)
+    energy = of_energy(measured.joules_per_query, gates, measured.batch)
+    limits = limited(measured.timings, standing.baseline, gates, measured.batch, share)
+    limits += () if energy is None else (energy,)
+    figures = figures_of(measured.timings[ENGINE], measured.batch)
+    verdict, message = _concluded(result, rows, limits, figures, standing)
+    return Outcome(
+        model=result.run.model, engine=result.run.engine, check=Check.LATENCY, verdict=verdict,
+        message=message, numerics=result.numerics,
+        measured=_measured(result, rows, limits, figures, gates, standing),
+        notes=(*_notes(result, rows), *standing.notes), warnings=_warnings(result),
+    )  # fmt: skip
+
+
+def _concluded(
+    result: LatencyResult, rows: Sequence[Judged], limits: Sequence[Limited], figures: Mapping[str, Any],
+    standing: Standing,
+) -> tuple[Verdict, str]:  # fmt: skip
+    """The verdict, and the reason in words."""
+    told = words.times(figures, result.measurement.batch)
+    failed = words.failures(rows, limits, _then_and_now(result))
+    judged = [row for row in rows if row.verdict.rule is not LatencyRule.NONE]
+    if standing.error is not None:
+        return Verdict.ERROR, f"{standing.error}\n  meanwhile: {'; '.join([*failed, told])}"
+    if result.run.unhealthy:
+        meanwhile = "; ".join([*failed, told])
+        return Verdict.INCONCLUSIVE, f"{'; '.join(result.run.unhealthy)}; meanwhile: {meanwhile}"
+    if failed:
+        return Verdict.FAIL, "; ".join([*failed, told])
+    open_rows = [row for row in judged if row.gated and row.verdict.verdict is Verdict.INCONCLUSIVE]
+    open_limits = [row for row in limits if row.verdict is Verdict.INCONCLUSIVE]
+    if open_rows or open_limits:
+        clauses = [f"cannot tell: {words.change(row)}{_why(row)}" for row in open_rows]
+        clauses += [f"cannot tell: {words.limit(row)}" for row in open_limits]
+        return Verdict.INCONCLUSIVE, "; ".join([*clauses, told])
+    held = [words.limit(row) for row in limits] + [words.change(row) for row in judged if row.gated]
+    if not judged:
+        # The limits hold, which is something; that nothing was compared stands in the notes and the report.
+        missing = next(row.verdict.reason for row in rows if row.what == MEDIAN)
+        nothing = standing.state["message"] if standing.baseline is None else missing
+        return (Verdict.PASS if limits else Verdict.INCONCLUSIVE), "; ".join([*held, told, str(nothing)])
+    return Verdict.PASS, "; ".join([told, *held])
+
+
+def _why(row: Judged) -> str:
+    return f": {row.verdict.reason}" if row.verdict.reason else ""
+
+
+def _then_and_now(result: LatencyResult) -> dict[str, str]:
+    """Median and 95th percentile of the approved engine and of this one, where both were timed here."""
+    timings = result.measurement.timings
+    if APPROVED not in timings:
+        return {}
+    shares = {MEDIAN: 50, P95: 95}
+    return {
+        what: " -> ".join(
+            words.milliseconds(float(np.percentile(timings[name].samples_ms, share)))
+            for name in (APPROVED, ENGINE)
+        )
+        for what, share in shares.items()
+    }
+
+
+def _notes(result: LatencyResult, rows: Sequence[Judged]) -> tuple[str, ...]:
+    """What a reader should know beside the verdict."""
+    found = [
+        f"p95 is too noisy to be judged: {words.change(row)}"
+        for row in rows
+        if row.what == P95 and not row.gated and row.verdict.verdict is Verdict.INCONCLUSIVE
+        and row.verdict.rule is not LatencyRule.NONE
+    ]  # fmt: skip
+    found += [f"{name} took no part: {why}" for name, why in result.measurement.absent.items()]
+    engine, reference = result.run.engine, result.measurement.timings.get("reference")
+    if reference is not None and result.precision not in (None, "fp32", "tf32"):
+        gained = judge.speedup(reference.samples_ms, result.measurement.timings[ENGINE].samples_ms)
+        if gained.ratio < HARDLY_FASTER:
+            found.append(
+                f"{engine} is {gained.ratio:.2f}x as fast as the reference, less than {HARDLY_FASTER:g}x"
+            )
+    return tuple(found)
+
+
+def _warnings(result: LatencyResult) -> tuple[str, ...]:
+    return tuple(f"it might help: {hint}" for hint in result.measurement.health.hints if result.run.unhealthy)
+
+
+def _measured(
+    result: LatencyResult, rows: Sequence[Judged], limits: Sequence[Limited], figures: Mapping[str, Any],
+    gates: Gates, standing: Standing,
+) -> dict[str, Any]:  # fmt: skip
+    """The item's figures; see docs/report-schema.md."""
+    measured = result.measurement
+    rivals = {name: timed for name, timed in measured.timings.items() if name != ENGINE}
+    energy = measured.joules_per_query
+    return {
+        "batch": measured.batch,
+        "backend": result.backend,
+        "timing": asdict(measured.timings[ENGINE].mode),
+        "latency": {name: value for name, value in figures.items() if name != "throughput"},
+        "throughput": figures["throughput"],
+        "energy_mj": None if energy is None else energy * 1e3 / measured.batch,
+        "round_medians_ms": {
+            name: np.median(timed.samples_ms, axis=1).tolist() for name, timed in measured.timings.items()
+        },
+        "contestants": {
+            name: _contestant(timed, measured.batch, result.shown.get(name)) for name, timed in rivals.items()
+        },
+        "absent": dict(measured.absent),
+        "speedups": {
+            name: asdict(
+                judge.speedup(timed.samples_ms, measured.timings[ENGINE].samples_ms, alpha=gates.alpha)
+            )
+            for name, timed in rivals.items()
+        },
+        "judged": [
+            {"what": row.what, "gated": row.gated, "against": row.against, **asdict(row.verdict)}
+            for row in rows
+        ],
+        "limits": [asdict(row) for row in limits],
+        "warm_up": asdict(measured.warm_up),
+        "looks": [list(look) for look in measured.looks],
+        "health": {**asdict(measured.health), "reasons": list(result.run.unhealthy)},
+        "environment": dict(result.run.environment),
+        "environment_digest": digest(result.run.environment),
+        "latency_baseline": dict(standing.state),
+    }
+
+
+def _contestant(timed: Timings, batch: int, shown: str | None) -> dict[str, Any]:
+    figures = figures_of(timed, batch)
+    wanted = ("median_ms", "p95_ms", "throughput")
+    return {**{name: figures[name] for name in wanted}, "timing": asdict(timed.mode), "shown": shown}

@@ -1,0 +1,277 @@
+"""One engine at one batch size, timed in the same rounds as whatever it is compared with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trtcheck import approved_engines, digests
+from trtcheck.baselines.latency_schema import LatencyBaseline, LatencyRun
+from trtcheck.errors import CaseError, EngineError, TrtcheckError
+from trtcheck.judge import looks
+from trtcheck.latency import health
+from trtcheck.latency.environment import gpu_facts, latency_environment
+from trtcheck.latency.gpu_lock import timing_lock
+from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Measurement, Timings
+from trtcheck.latency.record import LatencyResult
+from trtcheck.latency.sampling import measure, run_for
+from trtcheck.latency.stored import session_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trtcheck.backends.base import BackendInfo, BuiltEngine, TimedEngine
+    from trtcheck.case import Case, EngineSpec, LatencySpec
+    from trtcheck.gpu import Gpu
+    from trtcheck.latency.timing import Timer
+    from trtcheck.progress import Advance
+    from trtcheck.resolve import Resolved
+
+_log = logging.getLogger("trtcheck")
+
+MOST_ROUNDS = 8
+"""A measurement may take as many times its rounds, where the verdict is open and the budget allows."""
+
+ENERGY_SECONDS = 2.0
+"""How long an engine runs alone for its energy: the counter of a GPU moves about ten times a second."""
+
+FindBaseline = Callable[[Mapping[str, Any], str], LatencyBaseline | None]
+"""The approved baseline by environment and lowered model, where there is one that may be compared."""
+
+Undecided = Callable[[Mapping[str, Timings], LatencyBaseline | None, float], bool]
+"""Whether more rounds could settle the verdict, by the times so far and the share of alpha of this look."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a measurement is for.
+
+    Attributes:
+        batch: Images of a query.
+        budget: Seconds that it may take.
+        rival: The engine that must be slower; None for none.
+        find: Looks the approved baseline up.
+        undecided: Whether to go on measuring.
+    """
+
+    batch: int
+    budget: float
+    rival: EngineSpec | None
+    find: FindBaseline
+    undecided: Undecided
+
+
+class Loads(Protocol):
+    """What a contest asks of the workbench."""
+
+    @property
+    def cache_root(self) -> Path:
+        """The cache folder, beside which approved engines are kept."""
+        ...
+
+    @property
+    def session(self) -> str:
+        """Tells pytest sessions apart."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Threads for inference."""
+        ...
+
+    def built(self, case: Case, engine: EngineSpec) -> BuiltEngine:
+        """The engine that runs."""
+        ...
+
+    def resolve(self, case: Case) -> Resolved:
+        """The opened case."""
+        ...
+
+    def load_timed(
+        self, case: Case, engine: EngineSpec, built: BuiltEngine, spec: LatencySpec
+    ) -> TimedEngine:
+        """Loads an engine to be timed."""
+        ...
+
+    def load_reference(self, case: Case, engine: EngineSpec, spec: LatencySpec) -> tuple[TimedEngine, str]:
+        """Loads the FP32 model on the device of *engine*; what it is, in words, comes with it."""
+        ...
+
+    def info_of(self, engine: EngineSpec, built: BuiltEngine) -> BackendInfo:
+        """What runs the engine."""
+        ...
+
+    def gpu_of(self, engine: EngineSpec) -> Gpu | None:
+        """The GPU that runs the engine."""
+        ...
+
+
+def hold(
+    loads: Loads, case: Case, engine: EngineSpec, spec: LatencySpec, wanted: Wanted, advance: Advance
+) -> LatencyResult:
+    """Times *engine* beside the approved engine, the reference and its rival, as far as there are any.
+
+    Args:
+        loads: Builds and loads.
+        case: The case.
+        engine: The engine.
+        spec: How it is timed.
+        wanted: What for.
+        advance: Called with the number of rounds done since the last call.
+
+    Raises:
+        TrtcheckError: The case cannot be opened, or the engine not built, loaded or run.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    built, resolved = loads.built(case, engine), loads.resolve(case)
+    info, gpu = loads.info_of(engine, built), loads.gpu_of(engine)
+    with ExitStack() as stack:
+        field = _Field(stack, feeds(case, resolved, wanted.batch), spec)
+        timer = field.enter(ENGINE, lambda: loads.load_timed(case, engine, built, spec))
+        facts = None if gpu is None else gpu_facts(gpu.uuid)
+        environment = latency_environment(info, timer.mode, gpu=facts, threads=loads.threads)
+        lowered = str(built.lowered["digest"])
+        baseline = wanted.find(environment, lowered)
+        if baseline is not None:
+            field.invite(APPROVED, lambda: _approved(loads, case, engine, built, spec, baseline))
+        shown = {ENGINE: f"{info.name} {info.version} {engine.name}"}
+        field.invite(REFERENCE, lambda: _reference(loads, case, engine, spec, shown))
+        rival = wanted.rival
+        if rival is not None:
+            field.enter(rival.name, lambda: loads.load_timed(case, rival, loads.built(case, rival), spec))
+        with timing_lock(None if gpu is None else gpu.uuid, _log.info):
+            measured = _timed(field, gpu, loads.threads, spec, wanted, baseline, advance)
+    own = digests.of_files([built.path])
+    run = LatencyRun(
+        model=case.name, engine=engine.name, batch=wanted.batch, environment=environment, lowered=lowered,
+        engine_path=str(built.path), engine_suffix=built.path.suffix,
+        session=session_of(measured, loads.session, started, own), unhealthy=what_is_wrong(measured),
+    )  # fmt: skip
+    return LatencyResult(
+        measurement=measured, runs=(run,), shown=shown, backend=info.name,
+        precision=engine.precision.value if engine.precision else None, numerics=built.numerics,
+    )  # fmt: skip
+
+
+def what_is_wrong(measured: Measurement) -> tuple[str, ...]:
+    """What speaks against the figures, in sentences."""
+    found = list(measured.health.reasons)
+    if not measured.warm_up.plateau:
+        found.append(f"the times did not settle within {measured.warm_up.seconds:.1f} s of warm-up")
+    if not measured.complete:
+        rounds = len(measured.timings[ENGINE].seconds)
+        found.append(f"only {rounds} rounds fitted into the budget (--trt-latency-budget=SECONDS)")
+    return tuple(found)
+
+
+def feeds(case: Case, resolved: Resolved, batch: int) -> dict[str, np.ndarray]:
+    """The first images of the evaluation data as one batch; where they are fewer, they come again.
+
+    Raises:
+        CaseError: The model's batch size is fixed, and another one.
+        DataError: An image cannot be used.
+    """
+    import numpy as np
+
+    from trtcheck.data.batches import read_feeds
+
+    require_batch(case, resolved, batch)
+    once = read_feeds(resolved.images, resolved.signature, case.input, 0, min(batch, len(resolved.images)))
+    return {name: np.ascontiguousarray(array[np.arange(batch) % len(array)]) for name, array in once.items()}
+
+
+def require_batch(case: Case, resolved: Resolved, batch: int) -> None:
+    """Refuses a batch size that the model does not take.
+
+    Raises:
+        CaseError: The model's is fixed, and another one.
+    """
+    fixed = resolved.signature.fixed_batch
+    if fixed not in (None, batch):
+        raise CaseError(
+            f"{case.name} cannot be timed at batch {batch}: its batch size is fixed", where=case.onnx,
+            expected=f"batch {fixed}", found=f"batch {batch}",
+            hint=f"batches = [{fixed}] in [models.{case.name}.latency]",
+        )  # fmt: skip
+
+
+class _Field:
+    """The contestants: each loaded, fed and run once, and closed with the stack."""
+
+    def __init__(self, stack: ExitStack, batch: Mapping[str, np.ndarray], spec: LatencySpec) -> None:
+        self._stack = stack
+        self._batch = batch
+        self._spec = spec
+        self.timers: dict[str, Timer] = {}
+        self.absent: dict[str, str] = {}
+
+    def enter(self, name: str, load: Callable[[], TimedEngine]) -> Timer:
+        """Lets a contestant in; its mode is settled afterwards."""
+        loaded = self._stack.enter_context(closing(load()))
+        timer = loaded.timer(self._batch, transfers=self._spec.transfers, spin_wait=self._spec.spin_wait)
+        timer.block(1)
+        self.timers[name] = timer
+        return timer
+
+    def invite(self, name: str, load: Callable[[], TimedEngine]) -> None:
+        """Lets a contestant in that the measurement can do without; why it stays away is kept."""
+        try:
+            self.enter(name, load)
+        except TrtcheckError as error:
+            self.absent[name] = " ".join(str(error).split())
+
+
+def _approved(
+    loads: Loads, case: Case, engine: EngineSpec, built: BuiltEngine, spec: LatencySpec,
+    baseline: LatencyBaseline,
+) -> TimedEngine:  # fmt: skip
+    kept = approved_engines.find(loads.cache_root, baseline.engine_digest, baseline.engine_suffix)
+    if kept is None:
+        raise EngineError(
+            f"the approved engine {digests.short(baseline.engine_digest)} is not kept on this machine",
+            hint="keep the cache folder between runs (--trt-cache=DIR)",
+        )
+    return loads.load_timed(case, engine, replace(built, path=kept), spec)
+
+
+def _reference(
+    loads: Loads, case: Case, engine: EngineSpec, spec: LatencySpec, shown: dict[str, str]
+) -> TimedEngine:
+    loaded, words = loads.load_reference(case, engine, spec)
+    shown[REFERENCE] = words
+    return loaded
+
+
+def _timed(
+    field: _Field, gpu: Gpu | None, threads: int, spec: LatencySpec, wanted: Wanted,
+    baseline: LatencyBaseline | None, advance: Advance,
+) -> Measurement:  # fmt: skip
+    """The rounds, the state of the machine around them, and the energy of the engine alone."""
+    uuid = None if gpu is None else gpu.uuid
+    with health.watch(uuid, threads=threads) as watch:
+        sampled = measure(
+            field.timers, rounds=spec.rounds, budget_s=wanted.budget,
+            looks=looks(spec.rounds, spec.rounds * MOST_ROUNDS),
+            undecided=lambda timings, share: wanted.undecided(timings, baseline, share),
+            between=watch.sample, advance=advance,
+        )  # fmt: skip
+        state = watch.end()
+        joules = _joules_per_query(field.timers[ENGINE], watch)
+    return Measurement(
+        batch=wanted.batch, timings=sampled.timings, warm_up=sampled.warm_up, looks=sampled.looks,
+        health=state, joules_per_query=joules, absent=field.absent, complete=sampled.complete,
+    )  # fmt: skip
+
+
+def _joules_per_query(timer: Timer, watch: health.Watch) -> float | None:
+    before = watch.energy_joules()
+    if before is None:
+        return None
+    queries = run_for(timer, ENERGY_SECONDS)
+    after = watch.energy_joules()
+    return (after - before) / queries if after is not None and after > before else None

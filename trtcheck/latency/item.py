@@ -1,0 +1,163 @@
+"""From an item to its outcome: what is timed beside the engine, and how its baseline stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trtcheck.backends.untimed import why_untimed
+from trtcheck.baselines import latency_approve, latency_store
+from trtcheck.case import Case, Check, EngineKind, EngineSpec, Outcome, Precision, Verdict
+from trtcheck.errors import BaselineError, CaseError
+from trtcheck.latency import judged
+from trtcheck.latency.check import Standing, outcome
+from trtcheck.latency.contest import Wanted, require_batch
+from trtcheck.latency.measurement import ENGINE
+
+if TYPE_CHECKING:
+    from trtcheck.baselines.latency_schema import LatencyBaseline
+    from trtcheck.latency.record import LatencyResult
+    from trtcheck.session import Workbench
+    from trtcheck.settings import Settings
+
+_WIDTH = {
+    Precision.FP32: 3, Precision.TF32: 2, Precision.FP16: 1, Precision.BF16: 1, Precision.INT8: 0,
+}  # fmt: skip
+"""Precisions by how many bits they compute in; the narrower is expected to be the faster."""
+
+
+def prepare(workbench: Workbench, case: Case, engine: EngineSpec, batch: int | None) -> None:
+    """Finds what is wrong with suite or data before anything is timed.
+
+    Raises:
+        TrtcheckError: The case cannot be opened, the engine not built, or the batch size is impossible.
+    """
+    workbench.built(case, engine)
+    resolved = workbench.resolve(case)
+    if batch is not None:
+        require_batch(case, resolved, batch)
+
+
+def judge(
+    workbench: Workbench, settings: Settings, case: Case, engine: EngineSpec, batch: int | None
+) -> tuple[Outcome, np.ndarray]:
+    """What the check ``latency`` comes to, and the times (S,) of the engine's queries in ms.
+
+    Args:
+        workbench: Builds and times.
+        settings: What the user asked for.
+        case: The case.
+        engine: The engine.
+        batch: Images of a query; None for a recording's.
+
+    Raises:
+        TrtcheckError: The engine cannot be built, loaded or run.
+    """
+    why = untimed(workbench, case, engine)
+    if why is not None:
+        skipped = Outcome(
+            model=case.name, engine=engine.name, check=Check.LATENCY, verdict=Verdict.SKIPPED, message=why,
+            numerics=workbench.built(case, engine).numerics,
+        )  # fmt: skip
+        return skipped, np.empty(0)
+    case = replace(case, gates=replace(case.gates, faster_than=_rival_name(case, engine)))
+    result = measured(workbench, settings, case, engine, batch)
+    samples = result.measurement.timings[ENGINE].samples_ms.ravel()
+    return outcome(result, case.gates, _standing(settings, result)), samples
+
+
+def measured(
+    workbench: Workbench, settings: Settings, case: Case, engine: EngineSpec, batch: int | None
+) -> LatencyResult:
+    """What was measured, once a session."""
+    size = 0 if batch is None else batch
+    rival = case.gates.faster_than
+    wanted = Wanted(
+        batch=size, budget=settings.latency_budget,
+        rival=None if rival is None else _engine_called(rival, settings),
+        find=partial(_baseline, settings, case.name, engine.name, size),
+        undecided=lambda timings, baseline, share: judged.undecided(
+            timings, baseline, case.gates, size, share
+        ),
+    )  # fmt: skip
+    return workbench.latency(case, engine, wanted)
+
+
+def untimed(workbench: Workbench, case: Case, engine: EngineSpec) -> str | None:
+    """Why there is nothing to time, in a sentence; None where there is."""
+    built = workbench.built(case, engine)
+    if engine.kind is EngineKind.RECORDING:
+        if built.facts.get("times") is None:
+            return f"the recording {engine.name} has no times: trtexec --exportTimes writes them"
+        return None
+    return why_untimed(built)
+
+
+def _rival_name(case: Case, engine: EngineSpec) -> str | None:
+    """The engine that must be slower than *engine*, where the gate bears on it.
+
+    A limit for the whole model asks nothing of the rival itself, nor of engines of wider precision.
+    """
+    name = case.gates.faster_than
+    if name is None or name == engine.name:
+        return None
+    known = {precision.value: precision for precision in Precision}
+    rival, own = known.get(name), engine.precision
+    if rival is not None and own is not None and _WIDTH[own] >= _WIDTH[rival]:
+        return None
+    return name
+
+
+def _engine_called(name: str, settings: Settings) -> EngineSpec:
+    """The engine *name*: one that was asked for, or a precision.
+
+    Raises:
+        CaseError: There is none.
+    """
+    for engine in settings.engines or ():
+        if engine.name == name:
+            return engine
+    known = [precision.value for precision in Precision]
+    if name in known:
+        return EngineSpec(name, Precision(name))
+    raise CaseError(
+        f"faster_than names an engine that is not there: '{name}'",
+        expected=f"{', '.join(known)}, or an engine of --trt-engine by its name", found=name,
+    )  # fmt: skip
+
+
+def _baseline(
+    settings: Settings, model: str, engine: str, batch: int, environment: Mapping[str, Any], lowered: str
+) -> LatencyBaseline | None:
+    """The approved baseline, where there is one that may be compared."""
+    if settings.update_baselines:
+        return None
+    try:
+        return latency_store.find(settings.baselines, model, engine, batch, environment, lowered).baseline
+    except BaselineError:
+        return None  # told where the times are judged
+
+
+def _standing(settings: Settings, result: LatencyResult) -> Standing:
+    run = result.run
+    state = latency_approve.state(settings.baselines, run)
+    if settings.update_baselines:
+        return Standing({**state, "status": "approving", "message": "this run is being approved"})
+    try:
+        found = latency_store.find(
+            settings.baselines, run.model, run.engine, run.batch, run.environment, run.lowered
+        )
+    except BaselineError as error:
+        return Standing(state, error=str(error))
+    if found.baseline is None:
+        return Standing(state)
+    own = {run.session.id for run in result.runs}
+    others = tuple(session for session in found.baseline.sessions if session.id not in own)
+    notes = found.notes
+    if len(others) < len(found.baseline.sessions):
+        notes = (*notes, "these very times are among the approved ones; they are compared with the others")
+    return Standing(state, replace(found.baseline, sessions=others), notes)

@@ -1,0 +1,124 @@
+"""Latency verdicts in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trtcheck.case import Verdict
+from trtcheck.judge import LatencyRule, LatencyVerdict
+from trtcheck.latency.judged import FASTER_THAN, MEDIAN, P95, THROUGHPUT, Judged, Limited
+from trtcheck.names import confidence, percent
+
+_UNITS = {
+    "latency_ms": "ms", "latency_p95_ms": "ms", "throughput": "images/s", "energy_mj": "mJ an image",
+    "speedup": "x the reference",
+}  # fmt: skip
+_NAMES = {
+    "latency_ms": "median", "latency_p95_ms": "p95", "throughput": "throughput",
+    "energy_mj": "energy", "speedup": "speed",
+}  # fmt: skip
+_FIGURES = {MEDIAN: "median", P95: "p95", THROUGHPUT: "throughput"}
+
+
+def milliseconds(value: float) -> str:
+    """A time with four significant digits: ``0.7891 ms``, ``12.35 ms``."""
+    return f"{significant(value)} ms"
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number with that many significant digits, without an exponent where people read none."""
+    if not value or not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}"
+    from math import floor, log10
+
+    places = max(digits - 1 - floor(log10(abs(value))), 0)
+    return f"{value:.{places}f}"
+
+
+def times(figures: Mapping[str, Any], batch: int) -> str:
+    """What was measured of the engine."""
+    marked = dict.fromkeys(figures["indicative"], " (indicative)")
+    tail = ", ".join(
+        f"{name} {significant(figures[f'{name}_ms'])}{marked.get(name, '')}" for name in ("p95", "p99")
+    )
+    return (
+        f"median {milliseconds(figures['median_ms'])} at batch {batch} ({tail}), "
+        f"{significant(figures['throughput'])} images/s"
+    )
+
+
+def change(row: Judged, then: str | None = None) -> str:
+    """A figure against what was approved: by how much it changed, how sure that is, what could be missed.
+
+    Args:
+        row: The figure.
+        then: Its value then and now, in words, where it is told.
+    """
+    verdict = row.verdict
+    if verdict.effect is None or verdict.low is None or verdict.high is None:
+        return verdict.reason
+    if row.what == FASTER_THAN:
+        return _rival(row)
+    moved = slower(verdict.effect) if row.what != THROUGHPUT else _throughput(verdict.effect)
+    head = f"{_FIGURES[row.what]}{'' if then is None else f' {then}'}: {moved} than {_against(row)}"
+    return f"{head} ({_evidence(verdict)})"
+
+
+def _against(row: Judged) -> str:
+    if row.verdict.rule is LatencyRule.INTERLEAVED:
+        return f"{row.against}, timed in the same {row.verdict.rounds} rounds"
+    return f"what {row.against} predict"
+
+
+def slower(effect: float) -> str:
+    """``5.3 % slower``, ``0.2 % faster``."""
+    return f"{percent(abs(effect))} {'slower' if effect >= 0 else 'faster'}"
+
+
+def _throughput(effect: float) -> str:
+    change = 1 / (1 + effect) - 1
+    return f"{percent(abs(change))} {'lower' if change < 0 else 'higher'}"
+
+
+def _rival(row: Judged) -> str:
+    verdict = row.verdict
+    if verdict.effect is None:
+        return verdict.reason
+    between = f"{signed(verdict.low)} to {signed(verdict.high)} at {confidence(1 - verdict.alpha)} a side"
+    return f"{slower(verdict.effect)} than {row.against} ({between})"
+
+
+def signed(change: float | None) -> str:
+    """A change of time in percent with its sign: ``+5.3 %``."""
+    if change is None:
+        return "unknown"
+    return f"{'+' if change >= 0 else '-'}{percent(abs(change))}"
+
+
+def _evidence(verdict: LatencyVerdict) -> str:
+    sure = f"{signed(verdict.low)} to {signed(verdict.high)} at {confidence(1 - verdict.alpha)} a side"
+    limit = f"limit {signed(verdict.tolerance)}"
+    seen = None
+    if verdict.detectable is not None:
+        seen = f"{signed(verdict.detectable)} would have failed"
+    return ", ".join(filter(None, [sure, limit, seen]))
+
+
+def limit(row: Limited) -> str:
+    """A figure against its limit."""
+    unit, name = _UNITS[row.gate], _NAMES[row.gate]
+    bound = "at least" if row.gate in ("throughput", "speedup") else "at most"
+    wanted = f"{row.gate}: {bound} {significant(row.limit)} {unit}"
+    if row.measured is None:
+        return f"{name} could not be measured ({wanted})"
+    between = (
+        "" if row.low is None or row.high is None else f"; {significant(row.low)} to {significant(row.high)}"
+    )
+    return f"{name} {significant(row.measured)} {unit} ({wanted}{between})"
+
+
+def failures(rows: Sequence[Judged], limits: Sequence[Limited], told: Mapping[str, str]) -> list[str]:
+    """What failed, a clause each; *told* has a figure's values then and now."""
+    found = [change(row, told.get(row.what)) for row in rows if row.verdict.verdict is Verdict.FAIL]
+    return found + [limit(row) for row in limits if row.verdict is Verdict.FAIL]
