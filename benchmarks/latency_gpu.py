@@ -8,7 +8,8 @@
 3. The network gets one more residual block, which leaves its answers as they were: that must fail.
 4. In this process, trtcheck's timers and bare loops take turns on the same engines: medians within 1 %.
 
-Needs pytest and onnxruntime-gpu; the report of the second run is left in OUT/report.
+Needs pytest and onnxruntime-gpu; the reports are left in OUT/first, OUT/report (the second) and OUT/slower.
+The loops come last, since this process then is another one on the GPU. `--only` runs one half.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ AGREEMENT = 0.01
 ROUNDS, BLOCK_MS = 10, 40.0
 """Rounds of timer, loop, loop, timer, and what one of these takes."""
 IMAGES = 64
+BAD = ("fail", "error", "skipped")
+"""Verdicts that an engine timed against itself must not get."""
 MODEL = """\
 [models.{name}]
 onnx = "resnet.onnx"
@@ -104,10 +107,8 @@ def write_suite(plan: Plan, folder: Path) -> resnet.Written:
     return written
 
 
-def run_suite(
-    plan: Plan, folder: Path, report: Path, budget: float, *options: str
-) -> tuple[int, list[dict[str, Any]]]:
-    """Runs pytest; its exit status and the records of the latency items."""
+def run_suite(plan: Plan, folder: Path, report: Path, budget: float, *options: str) -> list[dict[str, Any]]:
+    """Runs pytest; returns the records of the latency items."""
     installed = any(entry.name == "trtcheck" for entry in metadata.entry_points(group="pytest11"))
     command = [
         sys.executable, "-m", "pytest", str(folder), "-q", "-p", "no:cacheprovider",
@@ -123,7 +124,7 @@ def run_suite(
     print(done.stdout[-6000:], done.stderr[-3000:], sep="\n", flush=True)
     print(f"(pytest took {time.perf_counter() - began:.0f} s, exit status {done.returncode})\n", flush=True)
     found = json.loads((report / "report.json").read_text())["items"]
-    return done.returncode, [item for item in found if item["check"] == "latency"]
+    return [item for item in found if item["check"] == "latency"]
 
 
 def print_items(title: str, items: Sequence[Mapping[str, Any]]) -> None:
@@ -141,19 +142,18 @@ def print_items(title: str, items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _cells(item: Mapping[str, Any]) -> Iterator[str]:
-    measured = item.get("measured", item)
-    if measured.get("latency") is None:
+    if item.get("latency") is None:
         yield from ("", item["verdict"], *[""] * 8)
         return
-    median = next(row for row in measured["judged"] if row["what"] == "median")
+    median = next(row for row in item["judged"] if row["what"] == "median")
     effect = median["effect"]
-    yield str(measured["batch"])
+    yield str(item["batch"])
     yield item["verdict"]
     yield median["rule"]
     yield "" if effect is None else f"{effect:+.2%} ({median['low']:+.2%} to {median['high']:+.2%})"
-    figures, energy = measured["latency"], measured["energy_mj"]
-    reference = measured["speedups"].get("reference")
-    yield from (f"{figures['median_ms']:.4f}", f"{figures['p95_ms']:.4f}", f"{measured['throughput']:.0f}")
+    figures, energy = item["latency"], item["energy_mj"]
+    reference = item["speedups"].get("reference")
+    yield from (f"{figures['median_ms']:.4f}", f"{figures['p95_ms']:.4f}", f"{item['throughput']:.0f}")
     yield "" if energy is None else f"{energy:.1f}"
     yield "" if reference is None else f"{reference['ratio']:.2f}"
     yield str(figures["rounds"])
@@ -218,26 +218,23 @@ def _in_turns(timer: Any, bare: Any) -> tuple[float, float, float, float]:
 
 def suite(plan: Plan, written: resnet.Written, folder: Path, out: Path, budget: float) -> Iterator[str]:
     """The three runs; yields what is not as it must be."""
-    _, first = run_suite(plan, folder, out / "first", budget, "--trt-update-baselines")
+    first = run_suite(plan, folder, out / "first", budget, "--trt-update-baselines")
     print_items("First run, approved", first)
     expected = len(plan.graphs) * len(plan.engines) * len(plan.batches)
     if len(first) != expected:
         yield f"{len(first)} latency items, expected {expected}"
-    _, again = run_suite(plan, folder, out / "report", budget, "--trt-update-baselines")
+    again = run_suite(plan, folder, out / "report", budget)
     print_items("Second run: the same engines", again)
-    yield from (f"A/A: {item['nodeid']} is {item['verdict']}" for item in again if item["verdict"] in _BAD)
+    yield from (f"A/A: {item['nodeid']} is {item['verdict']}" for item in again if item["verdict"] in BAD)
     passed = sum(item["verdict"] == "pass" for item in again)
     print(f"A/A: {passed} of {len(again)} pass\n")
     shutil.copyfile(written.slower, folder / "resnet.onnx")
     narrow = f"--trt-engine={plan.engines[-1]}"
-    _, slower = run_suite(plan, folder, out / "slower", budget, narrow, "-k", "build or latency")
+    slower = run_suite(plan, folder, out / "slower", budget, narrow, "-k", "build or latency")
     print_items("Third run: one more residual block in the third stage", slower)
     yield from (
         f"slower: {item['nodeid']} is {item['verdict']}" for item in slower if item["verdict"] != "fail"
     )
-
-
-_BAD = ("fail", "error", "skipped")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-# ruff: noqa: N802, N815
+# ruff: noqa: N802
 """A driver without a GPU, for what this project's CPU machines cannot run: its device memory is the host's.
 
 Streams run at once, and a capture records the copies. Whatever uses it says "fake" in its name.
@@ -162,11 +162,15 @@ class FakeDriver(ModuleType):
             self.done.append(kind)
             ctypes.memmove(to, source, size)
 
-        if self._capture is None:
+        if not self.capturing(copy):
             copy()
-        else:
-            self._capture.append(copy)
         return (CUresult.CUDA_SUCCESS,)
+
+    def capturing(self, work: Callable[[], None]) -> bool:
+        """Whether a graph is being recorded, of which *work* becomes a part."""
+        if self._capture is not None:
+            self._capture.append(work)
+        return self._capture is not None
 
     # Streams, events, graphs.
 

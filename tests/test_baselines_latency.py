@@ -288,7 +288,7 @@ def test_a_changed_model_is_compared_and_said(tmp_path):
     assert find(tmp_path, run()).notes == ()
     found = find(tmp_path, run(lowered="sha256:else"))
     assert len(found.baseline.sessions) == 2
-    assert "the lowered model changed since the baseline was approved (lowered -> else)" in found.notes[0]
+    assert "changed since the baseline was approved (lowered -> else)" in found.notes[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00"])
@@ -325,9 +325,9 @@ def test_every_approval_adds_a_session_and_the_newest_is_last(tmp_path):
     path = f"baselines/cats/fp16/latency-b8-{file_part(HERE)}.json"
     assert states[0]["path"] == path
     assert states[0]["message"] == (
-        f"written: {path}; 1 session; without the approved engine's file a comparison needs 5"
+        f"written: {path} (1 session; without the approved engine's file a comparison needs 5)"
     )
-    assert states[4]["message"] == f"written: {path}; 5 sessions"
+    assert states[4]["message"] == f"written: {path} (5 sessions)"
     assert latency_approve.state(root, run())["sessions"] == 6
 
 
@@ -358,7 +358,7 @@ def test_sessions_of_another_model_do_not_stay(tmp_path):
         write(tmp_path, run(number))
     state = write(tmp_path, run(3, lowered="sha256:else"))
     assert state["sessions"] == 1
-    assert "begun anew, since the lowered model changed: dropped 2 sessions" in state["message"]
+    assert "begun anew, since the lowered model or its build changed: dropped 2 sessions" in state["message"]
     found = find(tmp_path, run(lowered="sha256:else"))
     assert ([s.id for s in found.baseline.sessions], found.notes) == (["s3"], ())
 
@@ -469,7 +469,7 @@ def test_an_ordinary_run_says_how_the_baseline_stands(tmp_path):
     }  # fmt: skip
     changed = latency_approve.state(root, run(lowered="sha256:else"))
     assert changed["status"] == "compared"
-    assert "the lowered model changed" in changed["message"]
+    assert "the lowered model or its build changed" in changed["message"]
     elsewhere = latency_approve.state(root, run(environment=THREADS))
     assert elsewhere["status"] == "missing"
     assert "is not compared" in elsewhere["message"]
@@ -555,6 +555,15 @@ def test_an_engine_of_the_cache_takes_no_more_room_and_outlives_its_entry(tmp_pa
         "engines", DIGEST, lambda folder: made_engine(folder, b"new") and {}, stale=lambda: True
     )
     assert approved_engines.find(cache.root, digest, ".onnx").read_bytes() == b"engine"
+
+
+def test_an_engine_that_is_kept_already_is_not_asked_for_again(tmp_path):
+    engine, digest = made_engine(tmp_path)
+    kept = approved_engines.keep(tmp_path / "cache", engine, digest)
+    engine.unlink()
+    os.utime(kept, (1000.0, 1000.0))
+    assert approved_engines.keep(tmp_path / "cache", engine, digest) == kept
+    assert kept.stat().st_mtime > 1000.0  # used now
 
 
 def test_a_users_own_file_is_copied_since_it_may_be_written_again(tmp_path):

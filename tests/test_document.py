@@ -17,6 +17,7 @@ from test_evaluation import compared, judged, record
 from trtcheck import batch_invariance, checks, engine_check, environment
 from trtcheck.backends.base import BuiltEngine
 from trtcheck.baselines import approve, store
+from trtcheck.baselines.latency_schema import LatencyRun, StoredSession
 from trtcheck.batch_invariance import BatchInvariance
 from trtcheck.calibration import check as calibration_check
 from trtcheck.calibration.coverage import Coverage
@@ -25,6 +26,11 @@ from trtcheck.calibration.overlap import Match, Overlap
 from trtcheck.calibration.saturation import Saturation, SaturationRow
 from trtcheck.case import Case, Check, EngineSpec, Gates, Numerics, Outcome, Precision, Verdict
 from trtcheck.evaluation import Evaluation
+from trtcheck.latency import check as latency_check
+from trtcheck.latency.check import Standing
+from trtcheck.latency.measurement import Health, Measurement, Timings, WarmUp
+from trtcheck.latency.record import LatencyResult
+from trtcheck.latency.timing import Clock, TimingMode
 from trtcheck.metrics.between_batches import AnswerDifference, OutputDifference
 from trtcheck.report import false_alarm
 from trtcheck.report.document import FULL_MATRIX, document, item, plain
@@ -127,7 +133,8 @@ def report(tmp_path: Path) -> dict[str, Any]:
 
 def test_the_documentation_is_read():
     of_checks = {
-        "accuracy", "classes", "pooled", "overlap", "coverage", "saturation", "Between batches",
+        "accuracy", "classes", "pooled", "overlap", "coverage", "saturation", "Between batches", "Times",
+        "Comparisons", "Limits",
     }  # fmt: skip
     assert set(PROMISED) == {"top", "models[]", "engines[]", "items[]", "checks", *of_checks}
     assert len(PROMISED["engines[]"]) > 20
@@ -235,6 +242,52 @@ def test_what_was_found_of_calibration_and_batches_has_exactly_the_promised_fiel
     assert set(told) - own | of_answers == named(PROMISED["checks"]["batch_invariance"])
     for rows in ("outputs", "repeated", "reference"):
         assert set(told[rows][0]) == set(PROMISED["Between batches"])
+
+
+def timed(rounds: int = 12) -> LatencyResult:
+    """A measurement of made-up times: an engine of 1 ms beside an approved one and a reference of 2 ms."""
+    mode = TimingMode(Clock.HOST, transfers=False, cuda_graph=False, spin_wait=False)
+    times = np.random.default_rng(1).normal(1.0, 0.001, (3, rounds, 20))
+    names = ("engine", "approved", "reference")
+    timings = {
+        name: Timings(mode, own * (2 if name == "reference" else 1), np.full(rounds, 0.021))
+        for name, own in zip(names, times, strict=True)
+    }
+    session = StoredSession("s", "2026-01-31T12:00:00+00:00", "sha256:e", rounds, 1.0, 1.1, 950.0)
+    run = LatencyRun(
+        model="cats", engine="fp16", batch=8, environment={"backend": "onnxruntime-cpu"}, lowered="sha256:l",
+        engine_path="engine.onnx", engine_suffix=".onnx", session=session, unhealthy=(),
+    )  # fmt: skip
+    measured = Measurement(
+        batch=8, timings=timings, warm_up=WarmUp(True, 1.0, 100), looks=((rounds, 1.0),),
+        health=Health(figures={"processor": {"cores": 4}}), joules_per_query=0.5, absent={"fp32": "broken"},
+    )  # fmt: skip
+    return LatencyResult(
+        measurement=measured, run=run, shown={"reference": "ONNX Runtime"}, backend="onnxruntime-cpu",
+        precision="fp16", numerics=Numerics.NATIVE,
+    )  # fmt: skip
+
+
+def test_what_was_timed_has_exactly_the_promised_fields():
+    state = {"status": "compared", "path": "baselines/x.json", "message": "compared", "sessions": 1}
+    gates = Gates(latency_ms=2.0, energy_mj=100.0, throughput_drop=0.1)
+    told = item("a", latency_check.outcome(timed(), gates, Standing(state)))
+    own, times = set(PROMISED["items[]"]), PROMISED["Times"]
+    assert set(told) - own == named(PROMISED["checks"]["latency"]) == set(times)
+    assert set(told["timing"]) == named(times["timing"], "`clock`") - {"device", "host"}
+    for field in ("latency", "warm_up", "health"):
+        inside = named(times[field]) - ({"gpu", "processor"} if field == "health" else set())
+        assert set(told[field]) == inside, field
+    assert set(told["contestants"]["reference"]) == named(times["contestants"])
+    assert set(told["speedups"]["approved"]) == named(times["speedups"])
+    assert set(told["latency_baseline"]) == named(times["latency_baseline"]) - {"baseline"}
+    assert [row["what"] for row in told["judged"]] == ["median", "p95", "throughput"]
+    assert [row["gate"] for row in told["limits"]] == ["latency_ms", "energy_mj"]
+    for section, rows in (("Comparisons", told["judged"]), ("Limits", told["limits"])):
+        for row in rows:
+            assert set(row) == set(PROMISED[section]), section
+    assert set(told["round_medians_ms"]) == {"engine", "approved", "reference"}
+    json.dumps(told, allow_nan=False)
 
 
 def test_a_report_is_json_that_every_reader_takes(tmp_path):

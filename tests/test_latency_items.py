@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from conftest import Suite
+from trtcheck.latency import health, plateau
+from trtcheck.latency.measurement import Health
 
 LATENCY = "[models.tiny.latency]\nbatches = [1, 4]\nrounds = 8\n"
 FAST = "--trt-latency-budget=5"
@@ -18,6 +20,36 @@ def latency_items(suite: Suite, folder: str = "reports") -> dict[str, dict[str, 
     return {
         i["nodeid"].partition("::")[2]: i for i in suite.report(folder)["items"] if i["check"] == "latency"
     }
+
+
+class FakeQuietWatch:
+    """Stands in for what watches the machine: other tests run beside these, on the same processor."""
+
+    def __init__(self, gpu_uuid: str | None, *, threads: int) -> None:
+        assert gpu_uuid is None
+        assert threads >= 1
+
+    def __enter__(self) -> FakeQuietWatch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def sample(self) -> None:
+        pass
+
+    def end(self) -> Health:
+        return Health()
+
+    def energy_joules(self) -> None:
+        return None
+
+
+@pytest.fixture(autouse=True)
+def _at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the machine pass for one at rest, and times that do not settle for ones that do."""
+    monkeypatch.setattr(health, "watch", FakeQuietWatch)
+    monkeypatch.setattr(plateau, "settled", lambda medians: len(medians) >= 2)
 
 
 @pytest.fixture
@@ -83,13 +115,10 @@ def test_a_slower_model_fails_against_the_approved_engine(timed: Suite) -> None:
     timed.model(suite_models.laboured())
     result = timed.run("--trt-engine=fp32", "-k", "latency-b4", FAST)
     [record] = latency_items(timed).values()
-    assert record["verdict"] in ("fail", "inconclusive"), record["message"]
-    if record["verdict"] == "inconclusive":  # the machine was busy: then the reason is another one
-        assert record["health"]["reasons"]
-    else:
-        assert result.ret == 1
-        assert "slower than the approved engine" in record["message"]
-        assert "the lowered model changed" in json.dumps(record["notes"])
+    assert record["verdict"] == "fail", record["message"]
+    assert result.ret == 1
+    assert "slower than the approved engine" in record["message"]
+    assert "changed since the baseline was approved" in json.dumps(record["notes"])
 
 
 def test_a_fixed_batch_size_that_is_not_asked_for_is_an_error_with_the_line_to_write(suite: Suite) -> None:
@@ -105,17 +134,14 @@ def test_a_fixed_batch_size_that_is_not_asked_for_is_an_error_with_the_line_to_w
 @pytest.mark.parametrize(
     ("gate", "verdict"),
     [("latency_ms = 100000.0", "pass"), ("latency_ms = {4 = 1e-7}", "fail"), ("speedup = 1e6", "fail"),
-     ("throughput = {1 = 1e-9, 4 = 1e12}", "fail")],
+     ("throughput = {1 = 1e-9, 4 = 1e9}", "fail")],
 )  # fmt: skip
 def test_limits_are_judged_where_nothing_is_approved(suite: Suite, gate: str, verdict: str) -> None:
     suite.toml(f"{LATENCY}[models.tiny.gates]\n{gate}\n")
     suite.run("--trt-engine=fp32", "-k", "latency-b4", FAST)
     [record] = latency_items(suite).values()
-    if record["health"]["reasons"]:
-        assert record["verdict"] == "inconclusive"
-    else:
-        assert record["verdict"] == verdict, record["message"]
-        assert record["limits"][0]["verdict"] == verdict
+    assert record["verdict"] == verdict, record["message"]
+    assert record["limits"][0]["verdict"] == verdict
 
 
 def test_an_approval_under_strict_stays_possible_although_nothing_is_compared(timed: Suite) -> None:

@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+import suite_models
 from recordings_fake_trtexec import output_json, times_json
 
-from trtcheck.backends.base import BuiltEngine
-from trtcheck.case import Case, LatencySpec, Numerics, Verdict
+from conftest import Suite
+from trtcheck.case import LatencySpec, Verdict
 from trtcheck.errors import EngineError
 from trtcheck.judge import LatencyRule, latency_absolute, within
-from trtcheck.latency.environment import differences
 from trtcheck.latency.measurement import ENGINE, Measurement
-from trtcheck.latency.record import LatencyResult
-from trtcheck.latency.recorded import recorded_measurement, recorded_result
+from trtcheck.latency.recorded import recorded_measurement, session_ids
 from trtcheck.latency.timing import Clock, TimingMode
-from trtcheck.prebuilt import recorded_on
 from trtcheck.recordings import Recording, read_recording
-from trtcheck.settings import parse_engines
 
 
 def recording(
@@ -90,6 +88,14 @@ def test_every_run_has_its_rounds(tmp_path: Path) -> None:
     np.testing.assert_allclose(few.seconds, [0.023, 0.0245])
 
 
+def test_runs_are_told_apart_by_their_times(tmp_path: Path) -> None:
+    first, second = [2.0, 4.0], [2.0, 4.5]
+    one, other = session_ids(recording(tmp_path / "board", first, second))
+    assert one != other
+    assert session_ids(recording(tmp_path / "again", first)) == (one,)  # the same file, wherever it lies
+    assert session_ids(recording(tmp_path / "none")) == ()
+
+
 def test_a_run_that_became_slower_all_the_time_was_not_warm(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.01, 240)
@@ -157,20 +163,6 @@ def test_a_computation_of_no_time_is_refused(tmp_path: Path) -> None:
 # Judged by the same functions
 
 
-def result_of(read: Recording, **spec: Any) -> LatencyResult:
-    digest = "sha256:" + "1" * 64
-    built = BuiltEngine(
-        path=read.path, lowered_path=read.path, backend="recorded", numerics=Numerics.RECORDED, cached=False,
-        lowered={"digest": digest},
-    )  # fmt: skip
-    case = Case(name="net", onnx=Path("net.onnx"), data=Path("eval.npz"))
-    [engine] = parse_engines([str(read.path)], base=Path(), where="engine")
-    return recorded_result(
-        read, LatencySpec(**spec), case=case, engine=engine, built=built, info=recorded_on(built),
-        model_digest="sha256:" + "2" * 64,
-    )  # fmt: skip
-
-
 def runs_of(seed: int, count: int, median: float = 2.0) -> list[list[float]]:
     """Times of *count* runs of 240 queries, whose medians differ by .3 % as those of processes do."""
     rng = np.random.default_rng(seed)
@@ -178,45 +170,60 @@ def runs_of(seed: int, count: int, median: float = 2.0) -> list[list[float]]:
     return [(level * np.exp(rng.normal(0, 0.01, 240))).tolist() for level in levels]
 
 
-def stored(result: LatencyResult) -> np.ndarray:
-    return np.array([run.session.median_ms for run in result.runs])
-
-
-def test_every_run_is_a_session_to_be_stored(tmp_path: Path) -> None:
-    first, second = runs_of(0, 2)
-    read = recording(tmp_path / "board", first, second, said='device = "Orin"\nruntime = "TensorRT 10.3"\n')
-    result = result_of(read)
-    assert [run.batch for run in result.runs] == [8, 8]
-    assert stored(result) == pytest.approx([0.8 * np.median(first), 0.8 * np.median(second)], rel=1e-4)
-    assert result.runs[0].session.throughput == pytest.approx(800, rel=0.01)  # 8 images every 10 ms
-    assert result.runs[0].session.id != result.runs[1].session.id
-    again = result_of(recording(tmp_path / "again", first))
-    assert again.run.session.id == result.run.session.id  # the same file, wherever it lies
-    assert again.run.engine_path is None
-    assert result.numerics is Numerics.RECORDED
-
-
-def test_how_it_was_timed_is_part_of_the_environment(tmp_path: Path) -> None:
-    times = runs_of(0, 1)
-    plain, replayed = (
-        result_of(recording(tmp_path / name, *times, said=said)).run.environment
-        for name, said in (("plain", "cuda_graph = false"), ("replayed", "cuda_graph = true"))
-    )
-    assert differences(plain, replayed) != ()
-    assert differences(plain, plain) == ()
-
-
 def test_a_recording_s_times_are_judged_as_any_others_are(tmp_path: Path) -> None:
-    approved = result_of(recording(tmp_path / "approved", *runs_of(0, 6)))
-    same = result_of(recording(tmp_path / "same", *runs_of(1, 1)))
-    slower = result_of(recording(tmp_path / "slower", *runs_of(2, 1, median=2.2)))
+    def samples(name: str, runs: list[list[float]]) -> np.ndarray:
+        return measured(recording(tmp_path / name, *runs)).timings[ENGINE].samples_ms
+
+    approved = samples("approved", runs_of(0, 6)).reshape(6, -1)
+    same, slower = samples("same", runs_of(1, 1)), samples("slower", runs_of(2, 1, median=2.2))
+    medians = np.median(approved, axis=1)
     for now, expected in ((same, Verdict.PASS), (slower, Verdict.FAIL)):
-        [figure] = stored(now)
-        verdict = latency_absolute(stored(approved), figure)
-        assert (verdict.verdict, verdict.rule) == (expected, LatencyRule.ABSOLUTE)
-        assert verdict.sessions == 6
-    too_few = latency_absolute(stored(approved)[:4], stored(same)[0])
-    assert too_few.verdict is Verdict.INCONCLUSIVE
-    samples = slower.measurement.timings[ENGINE].samples_ms  # about 1.76 ms of computation
-    assert within(samples, 2.0).verdict is Verdict.PASS
-    assert within(samples, 1.5).verdict is Verdict.FAIL
+        verdict = latency_absolute(medians, float(np.median(now)), tolerance=0.03)
+        assert (verdict.verdict, verdict.rule, verdict.sessions) == (expected, LatencyRule.ABSOLUTE, 6)
+    few = latency_absolute(medians[:4], float(np.median(same)))
+    assert (few.verdict, few.rule) == (Verdict.INCONCLUSIVE, LatencyRule.NONE)
+    # About 1.76 ms of computation.
+    assert within(slower, 2.0).verdict is Verdict.PASS
+    assert within(slower, 1.5).verdict is Verdict.FAIL
+
+
+def recorded_board(suite: Suite, folder: str, runs: list[list[float]]) -> str:
+    """A recording of the suite's model at batch 8 with a file of times for each of *runs*."""
+    path = suite.path / folder / "orin"
+    path.mkdir(parents=True)
+    pixels = suite_models.images(32)[0].astype(np.float32).reshape(32, 1, 8, 8) / 255
+    session = onnxruntime.InferenceSession(str(suite.path / "model.onnx"), providers=["CPUExecutionProvider"])
+    for number in range(4):
+        answers = session.run(None, {"images": pixels[8 * number : 8 * number + 8]})[0]
+        (path / f"{number:04d}.json").write_text(output_json({"scores": answers}))
+    names = [f"times-{number}.json" for number in range(len(runs))]
+    for name, run in zip(names, runs, strict=True):
+        (path / name).write_text(times_json(run))
+    (path / "recording.toml").write_text(f'times = {names}\ndevice = "Orin"\npower_w = 10\n')
+    return f"--trt-engine={folder}/orin"
+
+
+def test_a_recording_is_approved_and_the_next_one_compared(suite: Suite) -> None:
+    suite.model()
+    suite.data(**suite_models.arrays(32))
+    limits = "[models.tiny.gates]\nlatency_slowdown = 0.03\nlatency_ms = 2.0\nenergy_mj = {}\n"
+    suite.toml(f"[models.tiny.latency]\n{limits.format(20)}")
+    base = recorded_board(suite, "base", runs_of(0, 6))
+    suite.run(base, "-k", "latency", "--trt-update-baselines").assert_outcomes(passed=1, deselected=5)
+    same, slower = (
+        recorded_board(suite, name, runs_of(1, 1, median))
+        for name, median in (("same", 2.0), ("slower", 2.3))
+    )
+    suite.run(same, "-k", "latency").assert_outcomes(passed=1, deselected=5)
+    item = suite.item("orin", "latency")
+    assert (item["batch"], item["numerics"]) == (8, "recorded")
+    assert item["judged"][0]["sessions"] == 6
+    assert item["energy_mj"] == pytest.approx(12.5, rel=0.01)  # 10 W for 10 ms and 8 images
+    assert item["health"]["unknown"] != []
+    failed = suite.run(slower, "-k", "latency")
+    failed.assert_outcomes(failed=1, deselected=5)
+    failed.stdout.fnmatch_lines(["*1[45] % slower than what 6 stored sessions predict*"])
+    suite.toml(f"[models.tiny.latency]\n{limits.format(12)}")
+    failed = suite.run(same, "-k", "latency")
+    failed.assert_outcomes(failed=1, deselected=5)
+    failed.stdout.fnmatch_lines(["*energy 12.*at most 12*"])

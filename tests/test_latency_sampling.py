@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from graphs import cnn, save
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trtcheck.backends.onnxruntime import OrtSession, session_options
 from trtcheck.errors import EngineError
 from trtcheck.latency.plateau import settled, warm_up
 from trtcheck.latency.sampling import Sampled, affordable, block_size, measure, order, run_for
-from trtcheck.latency.timing import Block, Clock, TimingMode
+from trtcheck.latency.timing import Block, Clock, Timer, TimingMode
 
 Latency = Callable[[float], float]
 """Milliseconds of a query that begins so many seconds after the first one."""
@@ -64,6 +67,7 @@ class Measured:
         looks: Sequence[tuple[int, float]] = (),
         undecided: Callable[..., bool] = lambda *_: True,
         pause_s: float = 0.0,
+        asking_s: float = 0.0,
     ) -> None:
         self.log: list[Any] = []
         self.asked: list[tuple[int, float]] = []
@@ -72,6 +76,7 @@ class Measured:
 
         def ask(timings: Mapping[str, Any], share: float) -> bool:
             self.asked.append((len(timings["engine"].seconds), share))
+            self.clock.now += asking_s
             return undecided(timings, share)
 
         def between() -> None:
@@ -241,6 +246,12 @@ def test_a_look_that_time_runs_out_in_is_taken_with_the_rounds_that_there_are():
     assert measured.sampled.complete
 
 
+def test_a_look_without_a_round_of_its_own_is_none():
+    measured = Measured({"engine": 1.0}, looks=[(12, 0.5), (24, 0.5)], asking_s=60)
+    assert measured.asked == [(12, 0.5)]
+    assert measured.sampled.looks == ((12, 0.5),)
+
+
 @pytest.mark.parametrize(
     ("timers", "rounds", "looks"),
     [(("approved",), 12, [(12, 1.0)]), (("engine",), 12, [(6, 1.0)]), (("engine",), 0, [(0, 1.0)])],
@@ -264,6 +275,22 @@ def test_an_engine_that_fails_in_the_middle_is_heard():
 def test_a_time_that_is_none_is_refused(wrong):
     with pytest.raises(EngineError, match="times of an engine's queries cannot be used"):
         Measured({"engine": lambda at: wrong if 0.7 < at < 0.72 else 1.0})
+
+
+def test_a_time_that_is_missing_is_noticed():
+    class Short(ScriptedTimer):
+        def block(self, queries: int) -> Block:
+            whole = super().block(queries)
+            return Block(whole.samples_ms[1:], whole.seconds)
+
+    clock = VirtualClock()
+    with pytest.raises(EngineError, match=r"expected: 1 times above 0 ms\n  found:    0 times"):
+        run_for(Short(clock, 1.0, [], "engine"), 1.0, clock)
+
+
+def test_a_cold_start_makes_no_short_blocks():
+    measured = Measured({"engine": lambda at: 400.0 if at < 0.4 else 4.0})
+    assert measured.shape == (12, 50)
 
 
 def test_steady_times_settle_after_eight_windows_of_each():
@@ -370,3 +397,23 @@ def test_any_engines_and_budgets_make_a_consistent_measurement(
     slowest = max(latencies.values()) * math.exp(5 * spread) / 1e3  # no query in so many is slower
     if done > 1:
         assert measured.clock.elapsed <= budget + longest + queries / 2 * slowest
+
+
+def test_sessions_of_onnx_runtime_are_measured_in_real_time(tmp_path: Path):
+    feeds = {"x": np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)}
+    path, rounds = save(cnn(), tmp_path / "cnn.onnx"), []
+    with OrtSession(path, session_options(1)) as engine, OrtSession(path, session_options(1)) as approved:
+        timers: dict[str, Timer] = {"engine": engine.timer(feeds), "approved": approved.timer(feeds)}
+        found = measure(
+            timers, rounds=3, budget_s=60, undecided=lambda *_: True, looks=[(3, 0.5), (5, 0.5)],
+            between=lambda: None, advance=rounds.append,
+        )  # fmt: skip
+        assert run_for(timers["engine"], 0.01) >= 1
+    assert found.complete
+    assert found.looks == ((3, 0.5), (5, 0.5))
+    assert len(rounds) == 5
+    for timed in found.timings.values():
+        assert timed.mode == timers["engine"].mode
+        assert timed.samples_ms.shape == (5, found.timings["engine"].samples_ms.shape[1])
+        assert (timed.samples_ms > 0).all()
+        assert (timed.seconds * 1e3 >= timed.samples_ms.sum(axis=1)).all()

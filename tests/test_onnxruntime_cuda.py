@@ -20,7 +20,7 @@ from graphs import FLOAT, FP16, branches, cnn, graph, quantized, save, weight
 from onnx import TensorProto, helper
 
 from trtcheck import gpu
-from trtcheck.backends import onnxruntime_cuda, onnxruntime_cuda_session
+from trtcheck.backends import onnxruntime_cuda, onnxruntime_cuda_bound, onnxruntime_cuda_session
 from trtcheck.backends.base import BuildPlan
 from trtcheck.backends.onnxruntime import open_session, session_options
 from trtcheck.backends.onnxruntime_cuda import OnnxRuntimeCuda

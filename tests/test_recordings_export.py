@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from trtcheck.case import Case, InputSpec
 from trtcheck.data.batches import batches
 from trtcheck.recordings import RecordedEngine, check, inputs_digest, read_recording
 from trtcheck.recordings.export import main
+from trtcheck.recordings.sidecar import read_sidecar
 from trtcheck.resolve import resolve
 from trtcheck.suite import read_suite
 
@@ -114,6 +116,18 @@ def test_the_raw_files_give_the_answers_of_the_direct_session_bit_for_bit(
     assert notes == ((cut,) if padding else ())
     answers = RecordedEngine(read_recording(recording)).infer({"images": np.zeros((25, 1))})["scores"]
     np.testing.assert_array_equal(answers, direct(path, rows[0]))
+
+
+def test_the_sidecar_s_comments_are_keys_to_fill_in(tmp_path: Path) -> None:
+    out = exported(halves(tmp_path))
+    text = (out / "recording.toml").read_text()
+    (out / "recording.toml").write_text(re.sub(r"(?m)^# (?=\w+ = )", "", text))
+    filled = read_sidecar(out)
+    assert (filled.device, filled.cuda_graph, filled.spin_wait) == ("Jetson Orin Nano 8 GB", False, False)
+    assert filled.power_w == 9.5
+    plain = tmp_path / "npz"
+    assert main([str(tmp_path / "trtcheck.toml"), "halves", "--out", str(plain), "--format", "npz"]) == 0
+    assert "cuda_graph" not in (plain / "recording.toml").read_text()  # nothing times that recording
 
 
 def test_npz_and_polygraphy_hold_the_same_feeds(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 
 from trtcheck.backends.trt_context import Context, make_context
 from trtcheck.backends.trt_describe import NAMES_ONLY, layers_by_type
-from trtcheck.backends.trt_engine import TrtEngine, signature_of
+from trtcheck.backends.trt_engine import TrtEngine
 from trtcheck.backends.trt_runtime import Opened, logger_of
+from trtcheck.backends.trt_signature import signature_of
 from trtcheck.errors import BackendError, EngineError
 
 PATH = Path("model.engine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from graphs import FLOAT, FP16, cnn, graph, plan_of, quantized, save
 from onnx import TensorProto, helper
 
 from trtcheck import backends
-from trtcheck.backends import device_of, timing_reference
+from trtcheck.backends import device_of, host_timer, timing_reference
 from trtcheck.backends.base import BuildPlan, BuiltEngine
 from trtcheck.backends.onnxruntime import OnnxRuntimeCpu, OrtSession, session_options
 from trtcheck.backends.untimed import why_untimed
@@ -139,7 +140,8 @@ def test_scalars_and_shapes_that_depend_on_the_data_are_timed(tmp_path: Path) ->
         helper.make_node("NonZero", ["y"], ["places"], name="nonzero"),
     ]
     inputs: list[Any] = [("x", FLOAT, ["N", 4]), ("scale", FLOAT, [])]
-    made = graph(nodes, inputs, [("places", int(TensorProto.INT64), [2, None])])
+    outputs: list[Any] = [("places", int(TensorProto.INT64), [2, None])]
+    made = graph(nodes, inputs, outputs)
     feeds = {"x": np.eye(4, dtype=np.float32), "scale": np.array(2, np.float32)}
     with OrtSession(save(made, tmp_path / "places.onnx"), session_options(1)) as engine:
         assert engine.timer(feeds).block(5).samples_ms.shape == (5,)
@@ -215,3 +217,18 @@ def test_without_onnxruntime_for_cuda_there_is_no_reference_on_a_gpu(
 
 def test_the_processor_is_no_gpu() -> None:
     assert device_of(OnnxRuntimeCpu(threads=1)) is None
+
+
+def test_a_query_takes_from_before_its_call_until_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only the queries move, by 1, 2 and 3 ms."""
+    now = [0]
+    spent: list[int] = []
+
+    def run() -> None:
+        spent.append(len(spent) + 1)
+        now[0] += spent[-1] * 10**6
+
+    monkeypatch.setattr(host_timer, "perf_counter_ns", lambda: now[0])
+    timer = host_timer.HostTimer(run, path=Path("e.onnx"), spin_wait=True, failing=nullcontext)
+    assert timer.block(3).samples_ms.tolist() == [1.0, 2.0, 3.0]
+    assert timer.mode.spin_wait is True

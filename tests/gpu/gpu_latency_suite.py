@@ -1,4 +1,4 @@
-"""A suite with latency items on a real GPU, with ONNX Runtime CUDA: ``pytest tests/gpu/gpu_latency_suite.py``."""
+"""A suite with latency items on a real GPU: run with ``pytest tests/gpu/gpu_latency_suite.py``."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_engines_are_timed_and_never_slower_than_themselves(folder: pytest.Pytes
     again = latency_items(folder, "fp32,tf32,fp16")
     assert again.keys() == first.keys()
     for name, item in again.items():
-        median = next(row for row in item["judged"] if row["what"] == "median")
-        assert median["rule"] == "interleaved", name
+        if not first[name]["health"]["reasons"]:  # what was not healthy was not approved
+            assert item["judged"][0]["rule"] == "interleaved", name
         assert item["verdict"] in ("pass", "inconclusive"), (name, item["message"])
         if item["verdict"] == "inconclusive":
             assert item["health"]["reasons"] or any(row["reason"] for row in item["judged"]), name

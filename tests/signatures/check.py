@@ -57,6 +57,7 @@ RTX = {
     "Runtime": {"get_engine_validity": 1, "engine_header_size": ATTRIBUTE},
     "EngineInvalidityDiagnostics": {"__members__": ATTRIBUTE},
     "ICudaEngine": {"create_runtime_config": 0, "create_execution_context": 1},
+    "IExecutionContext": {"is_stream_capturable": 1},
     "IRuntimeConfig": {
         "cuda_graph_strategy": ATTRIBUTE,
         "dynamic_shapes_kernel_specialization_strategy": ATTRIBUTE,

@@ -24,7 +24,7 @@ Layout = tuple[tuple[int, ...], np.dtype]
 """Shape and type of an array."""
 
 Call = Callable[[], tuple[Any, ...]]
-"""A call of the driver, ready to be made again and again: returns its status first, for the caller to look at.
+"""A call of the driver, ready to be made again and again; it returns its status first, for the caller to see.
 
 Between two events on a stream every microsecond of the host counts: nothing but the driver is called.
 """

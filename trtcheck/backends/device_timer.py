@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import perf_counter
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, final
 import numpy as np
 
 from trtcheck.backends.base import Closing
-from trtcheck.errors import EngineError
+from trtcheck.errors import BackendError, EngineError
 from trtcheck.latency.timing import Block, Clock, TimingMode
 
 if TYPE_CHECKING:
-    from trtcheck.backends.cuda import Call, Device, Stream
+    from trtcheck.backends.cuda import Buffer, Call, Device, Stream
 
 
 class Query(NamedTuple):
@@ -31,14 +31,25 @@ class Query(NamedTuple):
     run: Callable[[], object]
     downloads: Sequence[Call]
 
+    @classmethod
+    def of(
+        cls, stream: Stream, inputs: Iterable[Buffer], run: Callable[[], object], outputs: Iterable[Buffer]
+    ) -> Query:
+        """A query that copies these buffers; one of no bytes needs no copy."""
+        return cls(
+            [buffer.uploading(stream) for buffer in inputs if buffer.nbytes],
+            run,
+            [buffer.downloading(stream) for buffer in outputs if buffer.nbytes],
+        )
+
 
 @final
 class DeviceTimer(Closing):
-    """A query from the event before its first work to the event behind its last; a `trtcheck.latency.timing.Timer`.
+    """From an event before a query's first work to one behind its last; a `trtcheck.latency.timing.Timer`.
 
-    Both events lie on the stream, which is empty when a query begins: what the host takes to put the work there
-    is part of the time, as it is for the user, and so is what the engine runs on the processor. What it takes to
-    notice the end is not.
+    Both events lie on the stream, which is empty when a query begins: what the host takes to put the work
+    there is part of the time, as it is for the user, and so is what the engine runs on the processor. What it
+    takes to notice the end is not.
 
     Args:
         device: The GPU.
@@ -50,15 +61,15 @@ class DeviceTimer(Closing):
         spin_wait: Whether the host spins while it waits for the end of a query; else it sleeps
             (``CU_EVENT_BLOCKING_SYNC``), as in trtexec without ``--useSpinWait``.
         path: The engine's file, for messages.
-        failing: Turns what the runtime and CUDA raise into an `EngineError`.
+        failing: Turns what the runtime raises into an `EngineError`.
 
     Raises:
         BackendError: CUDA makes no event.
     """
 
     def __init__(
-        self, device: Device, stream: Stream, ready: Callable[[], Query], *, transfers: bool, cuda_graph: bool,
-        spin_wait: bool, path: Path, failing: Callable[[], AbstractContextManager[object]],
+        self, device: Device, stream: Stream, ready: Callable[[], Query], *, transfers: bool,
+        cuda_graph: bool, spin_wait: bool, path: Path, failing: Callable[[], AbstractContextManager[object]],
     ) -> None:  # fmt: skip
         self._device = device
         self._ready: Callable[[], Query] | None = ready
@@ -82,16 +93,19 @@ class DeviceTimer(Closing):
         """
         if self._ready is None:
             raise EngineError("the engine is closed", where=self._path)
-        with self._failing():
-            self._device.activate()
-            query = self._ready()
-            began = perf_counter()
-            times = self._timed(query, queries)
-            seconds = perf_counter() - began
+        try:
+            with self._failing():
+                self._device.activate()
+                query = self._ready()
+                began = perf_counter()
+                times = self._timed(query, queries)
+                seconds = perf_counter() - began
+        except BackendError as error:
+            raise EngineError(str(error), where=self._path) from error
         return Block(np.array(times, np.float64), seconds)
 
     def _timed(self, query: Query, queries: int) -> list[float]:
-        """Milliseconds of every query. Statuses are compared with zero, success, and told once the GPU is done."""
+        """Milliseconds of every query. What fails (a status other than zero) is told once the GPU is done."""
         start, end, wait, elapsed = self._start, self._end, self._wait, self._elapsed
         uploads, run, downloads = query
         times = [0.0] * queries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import helper
 
 from trtcheck.backends.binding import Binding
 from trtcheck.backends.cuda import Buffer, Device, Stream
+from trtcheck.backends.device_timer import Query
 from trtcheck.backends.onnxruntime import library
 
 if TYPE_CHECKING:
@@ -98,16 +100,11 @@ class Bound:
             for name in self._outputs:
                 if name not in self._binding.outputs:  # copied by ONNX Runtime, which alone knows its size
                     self._io.bind_output(name, "cpu", 0)
-        # The event behind the work must not come a round trip after it. (ONNX Runtime up to 1.22 waits for a
-        # replayed graph whatever it is told.)
+        # The event behind the work must not come a round trip of the host later.
         options = _run_options(self._graph, wait=False)
-        copied = (self._uploaded, list(self._binding.outputs.values())) if transfers else ([], [])
-        uploads, downloads = ([buffer for buffer in buffers if buffer.nbytes] for buffers in copied)
-        return Query(
-            [buffer.uploading(self._stream) for buffer in uploads],
-            partial(self._session.run_with_iobinding, self._io, options),
-            [buffer.downloading(self._stream) for buffer in downloads],
-        )
+        run = partial(self._session.run_with_iobinding, self._io, options)
+        copied = (self._uploaded, self._binding.outputs.values()) if transfers else ((), ())
+        return Query.of(self._stream, copied[0], run, copied[1])
 
     def _settle(self, answers: Mapping[str, np.ndarray]) -> None:
         """Gives a buffer to every output that came out as declared."""

@@ -228,7 +228,7 @@ class OrtCudaSession(Closing):
 
         Args:
             feeds: One array per input, first axis the batch; copied to the GPU here.
-            transfers: Whether the copies of inputs to the GPU and of outputs to the host are part of the time.
+            transfers: Whether the copies of inputs to the GPU and of outputs back are part of the time.
             spin_wait: Whether the host spins while it waits for the GPU.
 
         Raises:

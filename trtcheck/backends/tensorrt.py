@@ -210,7 +210,7 @@ class TensorRt:
             EngineError: The file cannot be read here; what is needed and what was found is told.
             BackendError: This machine cannot run engines.
         """
-        from trtcheck.backends.trt_engine import signature_of
+        from trtcheck.backends.trt_signature import signature_of
 
         described = self._described(engine, plugins=spec.plugins, host_code=True, prebuilt=True)
         record = {

@@ -2,80 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-import ml_dtypes
 import numpy as np
 
 from trtcheck.backends.binding import Binding
 from trtcheck.backends.cuda import Device, Graph, Stream
+from trtcheck.backends.device_timer import DeviceTimer, Query
 from trtcheck.backends.onnxruntime import fitted
 from trtcheck.backends.trt_context import make_context
-from trtcheck.backends.trt_describe import LINEAR
-from trtcheck.backends.trt_runtime import deserialize, is_out_of_memory, logged
+from trtcheck.backends.trt_runtime import deserialize, is_out_of_memory, logged, logger_of
+from trtcheck.backends.trt_signature import signature_of
 from trtcheck.errors import BackendError, EngineError
-from trtcheck.model import Signature, Tensor
 
 if TYPE_CHECKING:
     from trtcheck.backends.trt_context import Context
     from trtcheck.backends.trt_flavour import Flavour
     from trtcheck.backends.trt_runtime import Opened
+    from trtcheck.model import Signature, Tensor
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
+_WARM_UP = 2
+"""Executions before the first that is timed; TensorRT for RTX records its graph in one of them."""
+
 _KEPT = 4
 """Sets of shapes that stay bound: the batch size, the last batch's, and whatever the data bring."""
-
-_INSTEAD_OF_SHAPES = {
-    "input": "export the model with fixed sizes",
-    "output": "mark it with mark_output instead of mark_output_for_shapes",
-}
-
-
-def signature_of(described: Mapping[str, Any], path: Path) -> Signature:
-    """Inputs and outputs of a described engine.
-
-    Args:
-        described: What `trtcheck.backends.trt_describe.describe` found.
-        path: The engine's file, for messages.
-
-    Raises:
-        EngineError: An input or output is of a type or layout that numpy does not have, or holds a shape.
-    """
-    for role, hint in _INSTEAD_OF_SHAPES.items():
-        for tensor in described[f"{role}s"]:
-            if tensor["shape_tensor"]:  # it lies on the host: an address on the GPU would end the process
-                raise EngineError(
-                    f"{role} '{tensor['name']}' is a shape, not data", where=path,
-                    expected=f"{role}s that hold one sample a row", hint=hint,
-                )  # fmt: skip
-    for tensor in (*described["inputs"], *described["outputs"]):
-        if tensor["format"] != LINEAR:
-            raise EngineError(
-                f"'{tensor['name']}' is not laid out row by row", where=path, expected=LINEAR,
-                found=tensor["format"], hint="build it without inputIOFormats and outputIOFormats",
-            )  # fmt: skip
-    return Signature(_tensors(described["inputs"], path), _tensors(described["outputs"], path))
-
-
-def _tensors(described: Sequence[Mapping[str, Any]], path: Path) -> tuple[Tensor, ...]:
-    return tuple(Tensor(t["name"], _dtype(t, path), tuple(t["shape"])) for t in described)
-
-
-def _dtype(tensor: Mapping[str, Any], path: Path) -> np.dtype:
-    bfloat16: np.dtype = np.dtype(ml_dtypes.bfloat16)
-    if tensor["dtype"] == "bfloat16":
-        return bfloat16
-    try:
-        dtype: np.dtype = np.dtype(tensor["dtype"])
-    except TypeError as error:
-        raise EngineError(
-            f"'{tensor['name']}' has a type that numpy does not have", where=path, found=tensor["dtype"]
-        ) from error
-    return dtype
 
 
 def open_engine(
@@ -115,7 +71,7 @@ def open_engine(
 
 @final
 class TrtEngine:
-    """A serialized engine in TensorRT or TensorRT for RTX; a `trtcheck.backends.base.LoadedEngine`.
+    """A serialized engine in TensorRT or TensorRT for RTX; a `trtcheck.backends.base.TimedEngine`.
 
     Args:
         path: The engine's file, for messages.
@@ -142,6 +98,7 @@ class TrtEngine:
     ) -> None:
         self.path = path
         self._opened: Opened | None = opened
+        self._library = opened.library
         self._context = context.raw
         self._save = context.save
         self._signature = signature_of(described, path)
@@ -149,9 +106,11 @@ class TrtEngine:
         self._device = device
         self._stream: Stream = device.stream()
         self._graphs = cuda_graph and not context.own_graphs
+        self._own_graphs = cuda_graph and context.own_graphs
         self._graph: Graph | None = None
         self._bound: dict[Shapes, Binding] = {}
-        self._active: Shapes | None = None
+        self._active: Binding | None = None
+        self._timers: list[DeviceTimer] = []
 
     @property
     def signature(self) -> Signature:
@@ -171,42 +130,129 @@ class TrtEngine:
             EngineError: Names, types or shapes do not fit, TensorRT failed, or the engine is closed.
             BackendError: CUDA failed.
         """
+        batch, shapes = self._fitted(feeds)
+        with self._failing() as log:
+            binding = self._bind(shapes, log)
+            binding.feed(batch, self._stream)
+            if self._graph is not None:
+                self._graph.launch(self._stream)
+            else:
+                self._execute(log)
+            return binding.fetch(self._stream)
+
+    def _fitted(self, feeds: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Shapes]:
         if self._opened is None:
             raise EngineError("the engine is closed", where=self.path)
         batch = fitted(feeds, self._signature, self.path)
-        shapes = tuple((name, array.shape) for name, array in batch.items())
-        with logged(self._opened.library) as log:
+        return batch, tuple((name, array.shape) for name, array in batch.items())
+
+    @contextmanager
+    def _failing(self) -> Iterator[list[str]]:
+        """What TensorRT logs inside; what it raises becomes an `EngineError` with it."""
+        with logged(self._library) as log:
             try:
-                binding = self._bind(shapes, log)
-                binding.feed(batch, self._stream)
-                if self._graph is not None:
-                    self._graph.launch(self._stream)
-                else:
-                    self._execute(log)
-                return binding.fetch(self._stream)
+                yield log
             except RuntimeError as error:  # what pybind11 makes of C++ exceptions
                 raise self._failed([*log, str(error)]) from error
 
+    def timer(
+        self, feeds: Mapping[str, np.ndarray], *, transfers: bool = False, spin_wait: bool = False
+    ) -> DeviceTimer:
+        """What runs the engine on one batch again and again; closed with the engine.
+
+        Args:
+            feeds: One array per input, first axis the batch.
+            transfers: Whether the copies of inputs to the GPU and of outputs back are part of the time.
+            spin_wait: Whether the host spins while it waits for the GPU.
+
+        Raises:
+            EngineError: As of `infer`.
+            BackendError: CUDA failed.
+        """
+        batch, shapes = self._fitted(feeds)
+        with self._failing() as log:
+            self._unbind()
+            self._set_shapes(shapes, log)
+            binding = self._new_binding()
+            ready = partial(self._ready, binding, shapes, batch, transfers=transfers)
+            ready()
+            timer = DeviceTimer(
+                self._device, self._stream, ready, transfers=transfers,
+                cuda_graph=self._replayed(), spin_wait=spin_wait, path=self.path, failing=self._failing,
+            )  # fmt: skip
+        self._timers.append(timer)
+        return timer
+
+    def _ready(
+        self, binding: Binding, shapes: Shapes, batch: Mapping[str, np.ndarray], *, transfers: bool
+    ) -> Query:
+        """The work on *batch*, which lies in *binding*; whatever the context ran meanwhile, it is warm."""
+        if binding is not self._active:
+            log = logger_of(self._library).errors
+            self._unbind()
+            self._set_shapes(shapes, log)
+            self._activate(binding, log)
+            binding.feed(batch, self._stream)
+            run = self._running()
+            for _ in range(_WARM_UP):
+                run()
+            self._stream.synchronize()
+        copied = (binding.inputs.values(), binding.outputs.values()) if transfers else ((), ())
+        return Query.of(self._stream, copied[0], self._running(), copied[1])
+
+    def _replayed(self) -> bool:
+        """Whether the work is replayed as a CUDA graph, as far as the runtime tells."""
+        if self._own_graphs:
+            return bool(self._context.is_stream_capturable(self._stream.handle))
+        return self._graph is not None
+
+    def _running(self) -> Callable[[], None]:
+        """What puts the engine's work on the stream, with nothing left to look up."""
+        if self._graph is None:
+            execute, handle = self._context.execute_async_v3, self._stream.handle
+
+            def run() -> None:
+                if not execute(handle):
+                    raise self._failed(logger_of(self._library).errors)
+
+            return run
+        launch = self._graph.launching(self._stream)
+
+        def replay() -> None:
+            status = launch()[0]
+            if status:
+                self._device.checked("launch a graph", (status,))
+
+        return replay
+
     def _bind(self, shapes: Shapes, log: list[str]) -> Binding:
         """The buffers for *shapes*, whose addresses and shapes the context has when this returns."""
-        if shapes == self._active:
-            return self._bound[shapes]
-        self._active = None
-        self._drop_graph()
-        self._set_shapes(shapes, log)
-        if shapes not in self._bound:
-            while len(self._bound) >= _KEPT:
-                self._bound.pop(next(iter(self._bound))).close()
-            inputs, outputs = self._layout(self._signature.inputs), self._layout(self._signature.outputs)
-            self._bound[shapes] = Binding(self._device, inputs, outputs)
-        self._set_addresses(self._bound[shapes], log)
-        if self._graphs:
-            self._graph = self._record(self._bound[shapes], log)
-        self._active = shapes
-        return self._bound[shapes]
+        binding = self._bound.get(shapes)
+        if binding is None or binding is not self._active:
+            self._unbind()
+            self._set_shapes(shapes, log)
+            if binding is None:
+                while len(self._bound) >= _KEPT:
+                    self._bound.pop(next(iter(self._bound))).close()
+                binding = self._bound[shapes] = self._new_binding()
+            self._activate(binding, log)
+        return binding
 
-    def _drop_graph(self) -> None:
+    def _new_binding(self) -> Binding:
+        """Buffers for the shapes that the context has."""
+        inputs, outputs = self._layout(self._signature.inputs), self._layout(self._signature.outputs)
+        return Binding(self._device, inputs, outputs)
+
+    def _activate(self, binding: Binding, log: list[str]) -> None:
+        """Gives the context its addresses, and records the work where it is to be replayed."""
+        self._set_addresses(binding, log)
+        if self._graphs:
+            self._graph = self._record(binding, log)
+        self._active = binding
+
+    def _unbind(self) -> None:
         """Releases the recorded work, which is right only while the context keeps the shapes it had."""
+        self._active = None
         if self._graph is not None:
             self._graph.close()
         self._graph = None
@@ -291,6 +337,9 @@ class TrtEngine:
             self._stream.synchronize()
         with suppress(OSError):  # a cache that cannot be written costs the next start time, no more
             self._save()
+        for timer in self._timers:
+            timer.close()
+        self._timers.clear()
         # Their destructors free device memory, which needs the GPU's context: before the device is closed.
         self._context = None
         self._save = lambda: None

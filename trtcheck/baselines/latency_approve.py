@@ -64,7 +64,7 @@ def write(
     except TrtcheckError as error:
         return {**told("failed", path, root, str(error)), "sessions": stored}
     status = "written" if changed else "unchanged"
-    message = "; ".join([f"{status}: {documents.shown(path, root)}", *dropped, *_still(baseline)])
+    message = "; ".join([f"{status}: {documents.shown(path, root)} ({_stand(baseline)})", *dropped])
     return {**told(status, path, root, message), "sessions": len(baseline.sessions)}
 
 
@@ -82,16 +82,17 @@ def _there(root: Path, run: LatencyRun) -> tuple[LatencyBaseline | None, list[st
     if approved is None or approved.lowered == run.lowered:
         return approved, []
     return approved, [
-        f"begun anew, since the lowered model changed: dropped {_sessions(len(approved.sessions))}"
+        "begun anew, since the lowered model or its build changed: "
+        f"dropped {_sessions(len(approved.sessions))}"
     ]
 
 
-def _still(baseline: LatencyBaseline) -> list[str]:
-    """How many sessions there are, as long as they are too few to be compared with."""
+def _stand(baseline: LatencyBaseline) -> str:
+    """How many sessions there are, and how many it takes as long as they are too few."""
     there = len(baseline.sessions)
-    if there >= FEWEST_SESSIONS:
-        return [_sessions(there)]
-    return [f"{_sessions(there)}; without the approved engine's file a comparison needs {FEWEST_SESSIONS}"]
+    enough = there >= FEWEST_SESSIONS
+    needs = "" if enough else f"; without the approved engine's file a comparison needs {FEWEST_SESSIONS}"
+    return f"{_sessions(there)}{needs}"
 
 
 def _sessions(number: int) -> str:

@@ -98,8 +98,8 @@ def _notes(baseline: LatencyBaseline, lowered: str) -> tuple[str, ...]:
     if baseline.lowered == lowered:
         return ()
     return (
-        f"the lowered model changed since the baseline was approved ({short(baseline.lowered)} -> "
-        f"{short(lowered)}): compared with what was approved",
+        "the lowered model, or how it is built, changed since the baseline was approved "
+        f"({short(baseline.lowered)} -> {short(lowered)}): compared with what was approved",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import special
@@ -55,19 +56,14 @@ def latency(
     Raises:
         ValueError: The numbers of rounds differ, a time is not positive and finite, or a limit is none.
     """
-    margin = _log_of(tolerance)
+    blank = _blank(LatencyRule.INTERLEAVED, tolerance, alpha, session_sd)
     before, after = per_round(old, statistic, "old"), per_round(new, statistic, "new")
     check_same_rounds(before, after, "old", "new")
+    blank = replace(blank, rounds=len(after))
     found = bounds(after - before, alpha, session_sd)
     if found is None:
-        reason = f"{_counted(len(after), 'round')}, at least {FEWEST_ROUNDS} are needed"
-        return _too_little(LatencyRule.INTERLEAVED, tolerance, alpha, session_sd, reason, rounds=len(after))
-    # It fails where the estimate is beyond the tolerance by the lower bound's distance.
-    beyond = found.estimate - found.low + float(special.ndtri(PLANNED_POWER)) * found.se
-    return _concluded(
-        LatencyRule.INTERLEAVED, found, margin, margin + beyond, tolerance=tolerance, alpha=alpha,
-        rounds=len(after), sessions=0, session_sd=session_sd,
-    )  # fmt: skip
+        return replace(blank, reason=f"{counted(len(after), 'round')}, at least {FEWEST_ROUNDS} are needed")
+    return _concluded(blank, found)
 
 
 def latency_ratio(
@@ -94,13 +90,12 @@ def latency_ratio(
     Raises:
         ValueError: A figure is not finite, there are no rounds, or a limit is none.
     """
-    rounds = _finite(np.atleast_1d(np.asarray(now, dtype=float)), "now")
+    blank = _blank(LatencyRule.RATIO, tolerance, alpha, session_sd)
+    rounds, logs = _finite(np.atleast_1d(now), "now"), _finite(stored, "stored")
     own = bounds(rounds, alpha, session_sd)
-    floor = session_sd if own is None else own.se
-    logs = _finite(np.asarray(stored, dtype=float), "stored")
     return _predicted(
-        LatencyRule.RATIO, logs, hodges_lehmann(rounds), floor, tolerance=tolerance, alpha=alpha,
-        rounds=0 if np.ndim(now) == 0 else len(rounds),
+        replace(blank, rounds=0 if np.ndim(now) == 0 else len(rounds)),
+        logs, hodges_lehmann(rounds), session_sd if own is None else own.se,
     )  # fmt: skip
 
 
@@ -124,94 +119,71 @@ def latency_absolute(
     Raises:
         ValueError: A time is not positive and finite, or a limit is none.
     """
+    blank = _blank(LatencyRule.ABSOLUTE, tolerance, alpha, session_sd)
     logs = per_round(np.asarray(stored, dtype=float).reshape(-1), "median", "stored")
-    figure = float(per_round(np.array([now]), "median", "now")[0])
-    return _predicted(
-        LatencyRule.ABSOLUTE, logs, figure, session_sd, tolerance=tolerance, alpha=alpha, rounds=0
-    )
-
-
-def _predicted(
-    rule: LatencyRule, stored: np.ndarray, now: float, floor: float, *, tolerance: float, alpha: float,
-    rounds: int,
-) -> LatencyVerdict:  # fmt: skip
-    """The verdict by the prediction bound, on the log scale."""
-    check_alpha(alpha)
-    check_session_sd(floor)
-    margin, sessions = _log_of(tolerance), len(stored)
-    if sessions < FEWEST_SESSIONS:
-        reason = (
-            f"{_counted(sessions, 'stored session')}, {FEWEST_SESSIONS} are needed: "
-            f"{FEWEST_SESSIONS - sessions} more"
-        )
-        return _too_little(
-            LatencyRule.NONE, tolerance, alpha, floor, reason, rounds=rounds, sessions=sessions
-        )
-    sd, freedom = max(float(stored.std(ddof=1)), floor), sessions - 1
-    se = sd * math.sqrt(1 + 1 / sessions)
-    t = float(special.stdtrit(freedom, 1 - alpha))
-    effect = now - float(stored.mean())
-    found = Bounds(estimate=effect, low=effect - t * se, high=effect + t * se, se=se)
-    # Noncentral, since the bound's distance is as uncertain as the stored sessions' spread.
-    beyond = float(special.nctdtrinc(freedom, 1 - PLANNED_POWER, t)) * se
-    return _concluded(
-        rule, found, margin, margin + beyond, tolerance=tolerance, alpha=alpha, rounds=rounds,
-        sessions=sessions, session_sd=sd,
-    )  # fmt: skip
+    return _predicted(blank, logs, float(per_round(np.array([now]), "median", "now")[0]), session_sd)
 
 
 def check_same_rounds(one: np.ndarray, other: np.ndarray, *names: str) -> None:
     """Raises ValueError where *one* and *other*, called *names*, have not as many rounds."""
     if len(one) != len(other):
         raise ValueError(
-            f"{names[0]} has {_counted(len(one), 'round')} and {names[1]} {len(other)}: they must be timed "
-            "in the same rounds"
+            f"{names[0]} has {counted(len(one), 'round')} and {names[1]} {len(other)}: they must be timed in "
+            "the same rounds"
         )
 
 
-def _finite(logs: np.ndarray, name: str) -> np.ndarray:
-    if logs.ndim != 1 or not np.isfinite(logs).all():
-        raise ValueError(f"{name}: expected a vector of finite log ratios, got {logs.tolist()}")
-    return logs
-
-
-def _log_of(tolerance: float) -> float:
-    if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance is {tolerance}, expected 0 or more (0.02 is 2 %)")
-    return math.log1p(tolerance)
-
-
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """A number of things in words."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _too_little(
-    rule: LatencyRule, tolerance: float, alpha: float, session_sd: float, reason: str, *, rounds: int = 0,
-    sessions: int = 0,
-) -> LatencyVerdict:  # fmt: skip
-    """The verdict where there is too little to compare."""
+def _finite(logs: Sequence[float] | np.ndarray, name: str) -> np.ndarray:
+    found = np.asarray(logs, dtype=float)
+    if found.ndim != 1 or not np.isfinite(found).all():
+        raise ValueError(f"{name}: expected a vector of finite log ratios, got {found.tolist()}")
+    return found
+
+
+def _blank(rule: LatencyRule, tolerance: float, alpha: float, session_sd: float) -> LatencyVerdict:
+    """The verdict before anything is compared."""
+    check_alpha(alpha)
+    check_session_sd(session_sd)
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"tolerance is {tolerance}, expected 0 or more (0.02 is 2 %)")
     return LatencyVerdict(
         rule=rule, effect=None, low=None, high=None, detectable=None, tolerance=tolerance, alpha=alpha,
-        rounds=rounds, sessions=sessions, session_sd=session_sd, verdict=Verdict.INCONCLUSIVE, reason=reason,
+        rounds=0, sessions=0, session_sd=session_sd, verdict=Verdict.INCONCLUSIVE,
     )  # fmt: skip
 
 
-def _concluded(
-    rule: LatencyRule, found: Bounds, margin: float, detectable: float, *, tolerance: float, alpha: float,
-    rounds: int, sessions: int, session_sd: float,
-) -> LatencyVerdict:  # fmt: skip
+def _predicted(blank: LatencyVerdict, stored: np.ndarray, now: float, floor: float) -> LatencyVerdict:
+    """The verdict by the prediction bound, on the log scale; *floor* is the least standard deviation."""
+    sessions = len(stored)
+    blank = replace(blank, sessions=sessions)
+    if sessions < FEWEST_SESSIONS:
+        missing = FEWEST_SESSIONS - sessions
+        reason = f"{counted(sessions, 'stored session')}, {FEWEST_SESSIONS} are needed: {missing} more"
+        return replace(blank, rule=LatencyRule.NONE, reason=reason)
+    sd, freedom = max(float(stored.std(ddof=1)), floor), sessions - 1
+    se = sd * math.sqrt(1 + 1 / sessions)
+    effect, t = now - float(stored.mean()), -float(special.stdtrit(freedom, blank.alpha))
+    found = Bounds(estimate=effect, low=effect - t * se, high=effect + t * se, se=se, freedom=freedom)
+    return _concluded(replace(blank, session_sd=sd), found)
+
+
+def _concluded(blank: LatencyVerdict, found: Bounds) -> LatencyVerdict:
     """The verdict that bounds on the log scale come to."""
-    verdict, reason = Verdict.PASS, ""
+    margin, verdict, reason = math.log1p(blank.tolerance), Verdict.PASS, ""
     if found.low > margin:
         verdict = Verdict.FAIL
     elif found.high > margin:
         verdict = Verdict.INCONCLUSIVE
         reason = (
             f"up to {100 * math.expm1(found.high):.1f} % slower cannot be ruled out, "
-            f"{100 * tolerance:g} % is accepted"
+            f"{100 * blank.tolerance:g} % is accepted"
         )
-    return LatencyVerdict(
-        rule=rule, effect=math.expm1(found.estimate), low=math.expm1(found.low), high=math.expm1(found.high),
-        detectable=math.expm1(detectable), tolerance=tolerance, alpha=alpha, rounds=rounds, sessions=sessions,
-        session_sd=session_sd, verdict=verdict, reason=reason,
+    return replace(
+        blank, effect=math.expm1(found.estimate), low=math.expm1(found.low), high=math.expm1(found.high),
+        detectable=math.expm1(margin + found.power_needs(PLANNED_POWER)), verdict=verdict, reason=reason,
     )  # fmt: skip

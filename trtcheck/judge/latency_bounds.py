@@ -24,6 +24,8 @@ FEWEST_SESSIONS = 5
 """Stored sessions from which anything is concluded."""
 CAUTION = 0.8
 """Confidence of the upper bound that stands for the spread of few sessions."""
+KNOWN = 1e6
+"""Degrees of freedom of a standard error that is as good as known."""
 
 STATISTICS = {"median": 50.0, "p95": 95.0, "mean": None}
 """What sums a round up, with its percentile."""
@@ -38,12 +40,24 @@ class Bounds:
         low: One-sided lower bound.
         high: One-sided upper bound.
         se: Standard error, what differs between sessions included.
+        freedom: Its degrees of freedom.
     """
 
     estimate: float
     low: float
     high: float
     se: float
+    freedom: float
+
+    def power_needs(self, power: float) -> float:
+        """How far beyond a margin the truth must lie for the lower bound to be beyond it with that *power*.
+
+        By the noncentral t distribution: another measurement's bound is as uncertain as this one's spread.
+        """
+        if self.se == 0:
+            return 0.0
+        distance = (self.estimate - self.low) / self.se
+        return float(special.nctdtrinc(self.freedom, 1 - power, distance)) * self.se
 
 
 def per_round(times: np.ndarray, statistic: str, name: str = "times") -> np.ndarray:
@@ -101,10 +115,11 @@ def bounds(logs: np.ndarray, alpha: float, session_sd: float) -> Bounds | None:
     estimate, (centre, se, freedom) = hodges_lehmann(logs), trimmed_mean(logs)
     t, z = -float(special.stdtrit(freedom, alpha)), -float(special.ndtri(alpha))
     distance = math.hypot(t * se, z * session_sd)
+    both = math.hypot(se, session_sd)
     # Two estimates of one centre: where they are at odds, the bounds embrace both.
     return Bounds(
         estimate=estimate, low=min(centre - distance, estimate), high=max(centre + distance, estimate),
-        se=math.hypot(se, session_sd),
+        se=both, freedom=min(freedom * (both / se) ** 4, KNOWN) if se else KNOWN,
     )  # fmt: skip
 
 
@@ -116,8 +131,13 @@ def hodges_lehmann(logs: np.ndarray) -> float:
     """
     if not len(logs):
         raise ValueError("expected a round or more, got none")
+    return float(np.median(walsh_averages(logs)))
+
+
+def walsh_averages(logs: np.ndarray) -> np.ndarray:
+    """Means of all pairs of *logs* (rounds,), each with itself too: (rounds * (rounds + 1) / 2,)."""
     first, second = np.triu_indices(len(logs))
-    return float(np.median((logs[first] + logs[second]) / 2))
+    return np.asarray((logs[first] + logs[second]) / 2)
 
 
 def trimmed_mean(logs: np.ndarray) -> tuple[float, float, int]:
@@ -144,7 +164,7 @@ def session_sd(stored_ratios: Sequence[float], standard_errors: Sequence[float])
     """What differs between sessions: the default, or more where five stored sessions or more show it.
 
     The spread of the stored ratios less what their rounds explain. It is taken at its upper 80 % bound,
-    (K - 1) s^2 / chi^2(.2, K - 1), since a term that is too small makes false alarms and one that is too large
+    (K - 1) s^2 / chi^2(.2, K - 1), since a term that is too small makes false alarms, one that is too large
     costs a little power. It never falls below the default: sessions differ in few and large steps (one of
     eight was .31 % off on the H100, the others .1 % at most), and a dozen may not have met one.
 

@@ -12,9 +12,11 @@ from trtcheck.judge.latency import check_same_rounds
 from trtcheck.judge.latency_bounds import SESSION_SD, SESSION_SD_ABSOLUTE, bounds, hodges_lehmann, per_round
 from trtcheck.judge.verdicts import LimitVerdict, Speedup
 
-FIRST_SHARE = 0.7
+FIRST_SHARE = 0.75
 """Share of alpha that the first of several looks may spend: most verdicts fall there, and its bounds are only
-8 % wider for it. The others share the rest evenly; more rounds narrow their bounds by more than that costs."""
+7 % wider for it. The others share the rest; doubled rounds narrow their bounds by more than that costs."""
+STEPS = 2**20
+"""Shares are rounded down to one part of so many, so that they add up exactly."""
 
 
 def speedup(
@@ -111,6 +113,5 @@ def looks(rounds: int, most: int) -> tuple[tuple[int, float], ...]:
     if len(counts) == 1:
         return ((counts[0], 1.0),)
     counts[-1] = most
-    # Rounded down, so that the sum is not above 1.
-    later = math.floor(1e6 * (1 - FIRST_SHARE) / (len(counts) - 1)) / 1e6
+    later = math.floor(STEPS * (1 - FIRST_SHARE) / (len(counts) - 1)) / STEPS
     return ((counts[0], FIRST_SHARE), *((count, later) for count in counts[1:]))

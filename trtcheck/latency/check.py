@@ -14,7 +14,7 @@ from trtcheck.case import Check, Gates, Outcome, Verdict
 from trtcheck.judge import LatencyRule
 from trtcheck.latency import words
 from trtcheck.latency.environment import digest
-from trtcheck.latency.judged import MEDIAN, P95, Judged, Limited, compared, limited, of_energy
+from trtcheck.latency.judged import MEDIAN, P95, Judged, Limited, compared, limited, of_energy, session_sd
 from trtcheck.latency.measurement import APPROVED, ENGINE, Timings
 from trtcheck.latency.record import LatencyResult
 from trtcheck.latency.stored import figures_of
@@ -160,7 +160,12 @@ def _measured(
         "absent": dict(measured.absent),
         "speedups": {
             name: asdict(
-                judge.speedup(timed.samples_ms, measured.timings[ENGINE].samples_ms, alpha=gates.alpha)
+                judge.speedup(
+                    timed.samples_ms,
+                    measured.timings[ENGINE].samples_ms,
+                    alpha=gates.alpha,
+                    session_sd=session_sd(standing.baseline),
+                )
             )
             for name, timed in rivals.items()
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -135,7 +135,7 @@ def hold(
         timer = field.enter(ENGINE, lambda: loads.load_timed(case, engine, built, spec))
         facts = None if gpu is None else gpu_facts(gpu.uuid)
         environment = latency_environment(info, timer.mode, gpu=facts, threads=loads.threads)
-        lowered = str(built.lowered["digest"])
+        lowered = made_from(case, built)
         baseline = wanted.find(environment, lowered)
         if baseline is not None:
             field.invite(APPROVED, lambda: _approved(loads, case, engine, built, spec, baseline))
@@ -156,6 +156,11 @@ def hold(
         measurement=measured, runs=(run,), shown=shown, backend=info.name,
         precision=engine.precision.value if engine.precision else None, numerics=built.numerics,
     )  # fmt: skip
+
+
+def made_from(case: Case, built: BuiltEngine) -> str:
+    """Digest of the lowered model and of how it is built: another make is another engine."""
+    return digests.of_json([built.lowered["digest"], {k: str(v) for k, v in asdict(case.build).items()}])
 
 
 def what_is_wrong(measured: Measurement) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,14 @@ __all__ = ["Difference", "GpuFacts", "differences", "digest", "explain", "file_p
 
 _PROCESSOR = "onnxruntime-cpu"
 """The backend whose threads compute."""
+
+_RECORDED = "recorded"
+_OF_A_RECORDING = {
+    "backend": "",
+    "device": "record on {then}",
+    "runtime": "record with {then}",
+}
+"""Remedies where the times are those of a recording, by key."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Difference:
 def latency_environment(
     info: BackendInfo, mode: TimingMode, *, gpu: GpuFacts | None, threads: int
 ) -> dict[str, Any]:
-    """What times are filed under, JSON-ready and sorted by key; what is not known or does not apply is left out.
+    """What times are filed under, JSON-ready, sorted by key; what is unknown or does not apply is left out.
 
     The reference has no part in it: its times are taken beside the engine's.
 
@@ -87,10 +95,10 @@ class _Point:
 
     Attributes:
         what: The key in words.
+        remedy: What would restore it: ``{then}`` is the approved value in words, ``{value}`` as TOML writes
+            it, ``{backend}`` the backend and ``{table}`` where the way of timing is set.
         unit: Unit of its values.
-        remedy: What would restore it, with ``{then}`` for the approved value in words and ``{name}`` for the
-            backend's name.
-        follows: The key whose own difference explains this one, so that its remedy would be none.
+        follows: The key of which this one is a mere consequence where both differ.
     """
 
     what: str
@@ -99,19 +107,18 @@ class _Point:
     follows: str | None = None
 
 
-_TABLE = "in the table latency of the model (a recording: in its sidecar)"
 _POINTS = {
     "backend": _Point("backend", "pytest --trt-backend={then}"),
     "device": _Point("device", "run on a machine with {then}", follows="backend"),
-    "mig": _Point("MIG profile", "a GPU instance with MIG profile {then}", follows="device"),
+    "mig": _Point("MIG profile", "run in a GPU instance with MIG profile {then}", follows="device"),
     "power_limit_w": _Point("power limit", "sudo nvidia-smi -pl {value}", " W", "device"),
-    "driver": _Point("driver", "install a driver {then}", follows="backend"),
-    "runtime": _Point("runtime", "install {name} {then}", follows="backend"),
-    "threads": _Point("threads", "run with {then} cores for each worker (taskset, pytest -n)"),
-    "clock": _Point("timing clock", "time by the clock of the {then}, as the same backend does", follows="backend"),
-    "transfers": _Point("transfers in the time", f"transfers = {{toml}} {_TABLE}"),
-    "cuda_graph": _Point("CUDA graph", f"cuda_graph = {{toml}} {_TABLE}"),
-    "spin_wait": _Point("spin-wait", f"spin_wait = {{toml}} {_TABLE}"),
+    "driver": _Point("driver", "install driver {then}", follows="backend"),
+    "runtime": _Point("runtime", "install {backend} {then}", follows="backend"),
+    "threads": _Point("threads", "run with {then} cores a worker (taskset, pytest -n)", follows="backend"),
+    "clock": _Point("timing clock", "time with a backend that has the {then} clock", follows="backend"),
+    "transfers": _Point("transfers in the time", "transfers = {value} in [models.NAME.latency]"),
+    "cuda_graph": _Point("CUDA graph", "cuda_graph = {value} in {table}", follows="backend"),
+    "spin_wait": _Point("spin-wait", "spin_wait = {value} in {table}"),
 }
 """Every key of an environment, the weightiest first."""
 
@@ -119,16 +126,20 @@ _POINTS = {
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[Difference, ...]:
     """In what two environments differ, the weightiest first; empty where times may be compared.
 
+    What only one of them has is left out where another difference explains it, such as threads where another
+    backend computes.
+
     Args:
         then: The environment that was approved.
         now: That of this run.
     """
-    known = [key for key in _POINTS if key in then or key in now]
     foreign = sorted((then.keys() | now.keys()) - _POINTS.keys())
-    changed = {key for key in (*known, *foreign) if then.get(key) != now.get(key)}
+    changed = [key for key in (*_POINTS, *foreign) if then.get(key) != now.get(key)]
     return tuple(
-        _difference(key, then, now, changed) for key in (*known, *foreign) if key in changed
-    )  # fmt: skip
+        _difference(key, then, now, changed)
+        for key in changed
+        if (key in then and key in now) or not _follows(key, changed)
+    )
 
 
 def explain(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -144,28 +155,30 @@ def explain(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return f"{sides} (to compare: {remedies})" if remedies else sides
 
 
-def _difference(key: str, then: Mapping[str, Any], now: Mapping[str, Any], changed: set[str]) -> Difference:
+def _difference(
+    key: str, then: Mapping[str, Any], now: Mapping[str, Any], changed: Collection[str]
+) -> Difference:
     point = _POINTS.get(key, _Point(key, ""))
     old, new = (_told(side.get(key), point.unit) for side in (then, now))
-    remedy = ""
-    if key in then and not _follows(point, changed):
-        value = then[key]
-        remedy = point.remedy.format(
-            then=old, value=value, toml=str(value).lower(), name=then.get("backend", "")
-        )
+    if key not in then or _follows(key, changed):
+        return Difference(point.what, old, new, "")
+    if _RECORDED in (then.get("backend"), now.get("backend")) and key in _OF_A_RECORDING:
+        return Difference(point.what, old, new, _OF_A_RECORDING[key].format(then=old))
+    recorded = now.get("backend") == _RECORDED
+    remedy = point.remedy.format(
+        then=old, value=str(then[key]).lower(), backend=now.get("backend", ""),
+        table="the recording's sidecar, if it was so" if recorded else "[models.NAME.latency]",
+    )  # fmt: skip
     return Difference(point.what, old, new, remedy)
 
 
-def _follows(point: _Point, changed: set[str]) -> bool:
+def _follows(key: str, changed: Collection[str]) -> bool:
     """Whether another difference explains this one: the power limit of another GPU is no use here."""
-    while point.follows is not None:
-        if point.follows in changed:
-            return True
-        point = _POINTS[point.follows]
-    return False
+    leader = _POINTS[key].follows if key in _POINTS else None
+    return leader is not None and (leader in changed or _follows(leader, changed))
 
 
 def _told(value: object, unit: str) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "none or unknown" if value is None else f"{value}{unit}"
+    return "unknown" if value is None else f"{value}{unit}"

@@ -154,7 +154,7 @@ def _standing(settings: Settings, result: LatencyResult) -> Standing:
     except BaselineError as error:
         return Standing(state, error=str(error))
     if found.baseline is None:
-        return Standing(state)
+        return Standing(state, notes=found.notes[1:])  # the first is the state's message
     own = {run.session.id for run in result.runs}
     others = tuple(session for session in found.baseline.sessions if session.id not in own)
     notes = found.notes

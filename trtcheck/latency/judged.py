@@ -10,7 +10,7 @@ import numpy as np
 
 from trtcheck import judge
 from trtcheck.baselines.latency_schema import FEWEST_SESSIONS, LatencyBaseline, StoredSession
-from trtcheck.case import Gates, Verdict
+from trtcheck.case import Gates, LatencySpec, Verdict
 from trtcheck.judge import LatencyRule, LatencyVerdict
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Timings
 from trtcheck.latency.stored import ratios
@@ -88,7 +88,7 @@ def compared(
     if rival is not None and rival in timings:
         verdict = judge.latency(
             timings[rival].samples_ms, timings[ENGINE].samples_ms, tolerance=0.0, alpha=alpha,
-            session_sd=_session_sd(baseline),
+            session_sd=session_sd(baseline),
         )  # fmt: skip
         found.append(Judged(FASTER_THAN, True, rival, verdict))
     return tuple(found)
@@ -124,39 +124,52 @@ def limited(
         batch: Images of a query.
         share: The share of alpha that this look may spend.
     """
-    return tuple(_limited(timings, gates, batch, gates.alpha * share, _session_sd(baseline)))
+    return tuple(_limited(timings, gates, batch, gates.alpha * share, session_sd(baseline)))
 
 
 def _limited(
-    timings: Mapping[str, Timings], gates: Gates, batch: int, alpha: float, session_sd: float
+    timings: Mapping[str, Timings], gates: Gates, batch: int, alpha: float, of_ratios: float
 ) -> Iterator[Limited]:
     engine, reference = timings[ENGINE], timings.get(REFERENCE)
     for gate, statistic in (("latency_ms", "median"), ("latency_p95_ms", "p95")):
         limit = gates.at_batch(gate, batch)
         if limit is not None:
-            found = judge.within(
-                engine.samples_ms, limit, alpha=alpha, session_sd=session_sd, statistic=statistic
-            )
-            yield Limited(gate, limit, found.measured, found.low, found.high, alpha, found.verdict)
+            rounds = _in_rounds(engine.samples_ms)
+            yield _of_limit(gate, judge.within(rounds, limit, alpha=alpha, statistic=statistic))
     least = gates.at_batch("throughput", batch)
     if least is not None:
-        per_image = engine.seconds / (engine.samples_ms.shape[1] * batch)
-        yield _inverse(
-            "throughput", least, judge.within(per_image, 1 / least, alpha=alpha, session_sd=session_sd)
-        )
+        queries = engine.samples_ms.shape[1]
+        rates = queries * batch / engine.seconds
+        yield _of_limit("throughput", judge.within(rates, least, alpha=alpha, larger_is_better=True))
     if gates.speedup is not None:
         if reference is None:
             yield Limited("speedup", gates.speedup, None, None, None, None, Verdict.INCONCLUSIVE)
         else:
-            relative = np.exp(ratios(engine, reference, 50))
-            found = judge.within(relative, 1 / gates.speedup, alpha=alpha, session_sd=session_sd)
-            yield _inverse("speedup", gates.speedup, found)
+            faster = np.exp(-ratios(engine, reference, 50))
+            found = judge.within(
+                faster, gates.speedup, alpha=alpha, session_sd=of_ratios, larger_is_better=True
+            )
+            yield _of_limit("speedup", found)
 
 
-def _inverse(gate: str, limit: float, found: LimitVerdict) -> Limited:
-    """A smallest accepted value, judged as the largest accepted value of its inverse."""
-    low, high = (None if bound is None else 1 / bound for bound in (found.high, found.low))
-    return Limited(gate, limit, 1 / found.measured, low, high, found.alpha, found.verdict)
+def _of_limit(gate: str, found: LimitVerdict) -> Limited:
+    return Limited(gate, found.limit, found.measured, found.low, found.high, found.alpha, found.verdict)
+
+
+def _in_rounds(samples_ms: np.ndarray) -> np.ndarray:
+    """The times (rounds, samples) as they are; a recording's runs in stretches that stand for rounds.
+
+    A run is a process: the stretches show its own unrest, and what differs between processes is added to
+    their bounds in any case.
+    """
+    rounds, queries = samples_ms.shape
+    if rounds >= LatencySpec().rounds:
+        return samples_ms
+    stretches = -(-LatencySpec().rounds // rounds)
+    length = queries // stretches
+    if not length:
+        return samples_ms
+    return samples_ms[:, : stretches * length].reshape(rounds * stretches, length)
 
 
 def of_energy(joules_per_query: float | None, gates: Gates, batch: int) -> Limited | None:
@@ -169,12 +182,18 @@ def of_energy(joules_per_query: float | None, gates: Gates, batch: int) -> Limit
     return Limited("energy_mj", limit, measured, None, None, None, verdict)
 
 
-def _session_sd(baseline: LatencyBaseline | None) -> float:
-    """What differs between sessions, from those that are stored."""
-    stored = [] if baseline is None else [s for s in baseline.sessions if s.ratio is not None]
-    return judge.session_sd(
-        [s.ratio for s in stored if s.ratio is not None], [s.ratio_se or 0.0 for s in stored]
-    )
+def session_sd(baseline: LatencyBaseline | None) -> float:
+    """What differs between sessions, from those that are stored of the very engine that was approved last.
+
+    A rebuilt engine may be another one: its speed-up would pass for unrest, and hide slowdowns as large.
+    """
+    sessions = () if baseline is None else baseline.sessions
+    stored = [
+        (s.ratio, s.ratio_se or 0.0)
+        for s in sessions
+        if s.ratio is not None and baseline is not None and s.engine_digest == baseline.engine_digest
+    ]
+    return judge.session_sd([ratio for ratio, _ in stored], [error for _, error in stored])
 
 
 def _judged(
@@ -190,7 +209,7 @@ def _judged(
         }
         verdict = judge.latency(
             *figures[what], tolerance=tolerance, alpha=alpha, statistic="p95" if what == P95 else "median",
-            session_sd=_session_sd(baseline),
+            session_sd=session_sd(baseline),
         )  # fmt: skip
         return Judged(what, gated, "the approved engine", verdict)
     sessions = () if baseline is None else baseline.sessions

@@ -42,12 +42,13 @@ def summary(samples_ms: np.ndarray) -> dict[str, Any]:
 
 
 def nearest_ranks(samples: np.ndarray) -> dict[int, float]:
-    """The percentiles that trtexec prints, each a time that was measured, by the ranks that it takes.
+    """The percentiles that trtexec prints, by nearest rank: each is a time that was measured.
 
     Args:
         samples: Times, float64 (S,), at least one.
 
-    Source: ``findPercentile`` of NVIDIA/TensorRT, samples/common/sampleReporting.cpp.
+    Source: ``findPercentile`` in NVIDIA/TensorRT, samples/common/sampleReporting.cpp. It reckons in single
+    precision and so takes the time one rank above for 99 where the times are a multiple of 100.
     """
     ordered = np.sort(samples)
     count = len(ordered)
@@ -64,7 +65,7 @@ def queries_needed(percentile: int, confidence: float = 0.99) -> int:
     Returns:
         24 576 for 90, 57 344 for 95, 270 336 for 99.
 
-    Source: MLPerf Inference, "Inference rules", appendix on the number of queries. With p the fraction and
+    Source: MLPerf Inference Rules, "Appendix Number of Queries". With p the fraction and
     (1 - p) / 20 the margin: Phi^-1((1 - confidence) / 2)^2 p (1 - p) / margin^2, up to a multiple of 2^13.
     """
     p = percentile / 100

@@ -2,73 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trtcheck import digests
-from trtcheck.baselines.latency_schema import LatencyRun
 from trtcheck.errors import EngineError
-from trtcheck.latency.environment import latency_environment
 from trtcheck.latency.measurement import ENGINE, Health, Measurement, Timings, WarmUp
 from trtcheck.latency.plateau import HALF, settled
-from trtcheck.latency.record import LatencyResult
-from trtcheck.latency.stored import session_of
 from trtcheck.latency.timing import Clock, TimingMode
 from trtcheck.recordings.recording import Format
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from trtcheck.backends.base import BackendInfo, BuiltEngine
-    from trtcheck.case import Case, EngineSpec, LatencySpec
-    from trtcheck.latency.contest import Wanted
+    from trtcheck.case import LatencySpec
     from trtcheck.recordings.recording import Recording, TimedRun, Times
 
 QUERIES = 10
 """Fewest queries of a round; trtexec itself times no fewer."""
 
 _UNKNOWN = "clocks, temperature and other processes of the device while it was timed: no recording has them"
-
-
-def recorded_result(
-    recording: Recording, spec: LatencySpec, *, case: Case, engine: EngineSpec, built: BuiltEngine,
-    info: BackendInfo, model_digest: str, wanted: Wanted,  # noqa: ARG001 (nothing was there to ask)
-) -> LatencyResult:  # fmt: skip
-    """The recording's times with all that judging them needs.
-
-    Args:
-        recording: The recording, with times.
-        spec: Whether transfers are part of the time.
-        case: The case.
-        engine: The recording's name.
-        built: The recording as an engine.
-        info: Where it was made.
-        model_digest: Digest of the FP32 model.
-        wanted: What the times are for; a recording has its own batch size, and no rivals.
-
-    Raises:
-        EngineError: The times are not there, or not what *spec* asks for.
-    """
-    times, measured = _times(recording, spec), recorded_measurement(recording, spec)
-    environment = latency_environment(info, measured.timings[ENGINE].mode, gpu=None, threads=0)
-    digest = str(built.lowered["digest"])
-    runs = tuple(
-        LatencyRun(
-            model=case.name, engine=engine.name, batch=measured.batch, environment=environment,
-            lowered=model_digest, engine_path=None, engine_suffix=recording.path.suffix,
-            session=session_of(one, session_id(run), _written(run.path), digest),
-        )
-        for run, one in zip(times.runs, _one_a_run(measured, len(times.runs)), strict=True)
-    )  # fmt: skip
-    words = " ".join(text for text in (info.device, recording.sidecar.runtime, engine.name) if text)
-    return LatencyResult(
-        measurement=measured, runs=runs, shown={ENGINE: words}, backend=info.name, precision=None,
-        numerics=built.numerics,
-    )  # fmt: skip
 
 
 def recorded_measurement(recording: Recording, spec: LatencySpec) -> Measurement:
@@ -109,9 +61,13 @@ def recorded_measurement(recording: Recording, spec: LatencySpec) -> Measurement
     )
 
 
-def session_id(run: TimedRun) -> str:
-    """What tells a run of trtexec from others, in whatever recording it is found: the digest of its times."""
-    return digests.of_array(np.stack([run.latency_ms, run.compute_ms, run.start_ms]))
+def session_ids(recording: Recording) -> tuple[str, ...]:
+    """What tells runs of trtexec apart, in whatever recording they are found: the digests of their times.
+
+    Each is a process of its own, and so a session; they share the rounds of `recorded_measurement` evenly.
+    """
+    runs = () if recording.times is None else recording.times.runs
+    return tuple(digests.of_array(np.stack([run.latency_ms, run.compute_ms, run.start_ms])) for run in runs)
 
 
 def _rounds(run: TimedRun, spec: LatencySpec, rounds: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,19 +79,6 @@ def _rounds(run: TimedRun, spec: LatencySpec, rounds: int, queries: int) -> tupl
     # Starts have six digits: after a long time they may leave nothing between two of them.
     seconds = np.maximum(np.diff(edges), whole.min(axis=1)) / 1e3
     return (whole if spec.transfers else run.compute_ms[:kept].reshape(rounds, queries)), seconds
-
-
-def _one_a_run(measured: Measurement, runs: int) -> Iterator[Measurement]:
-    """The measurement of each run of trtexec, which is a process and so a session of its own."""
-    timed = measured.timings[ENGINE]
-    parts = np.split(timed.samples_ms, runs), np.split(timed.seconds, runs)
-    for samples, seconds in zip(*parts, strict=True):
-        yield replace(measured, timings={ENGINE: Timings(timed.mode, samples, seconds)})
-
-
-def _written(path: Path) -> str:
-    """When a file was written, ISO 8601."""
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
 def _times(recording: Recording, spec: LatencySpec) -> Times:

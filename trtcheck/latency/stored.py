@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from trtcheck.baselines.latency_schema import StoredSession
-from trtcheck.judge.latency_bounds import walsh_averages
+from trtcheck.judge.latency_bounds import FEWEST_ROUNDS, hodges_lehmann, trimmed_mean
 from trtcheck.latency.measurement import ENGINE, REFERENCE, Measurement, Timings
 from trtcheck.latency.percentiles import summary, throughput
 
@@ -27,11 +26,10 @@ def session_of(measured: Measurement, session: str, started: str, engine_digest:
     ratio: dict[str, Any] = {}
     if reference is not None:
         medians, tails = ratios(engine, reference, 50), ratios(engine, reference, 95)
-        spread = float(np.std(medians, ddof=1)) if len(medians) > 1 else 0.0
         ratio = {
-            "ratio": _centre(medians),
-            "ratio_p95": _centre(tails),
-            "ratio_se": spread / math.sqrt(len(medians)),
+            "ratio": hodges_lehmann(medians),
+            "ratio_p95": hodges_lehmann(tails),
+            "ratio_se": trimmed_mean(medians)[1] if len(medians) >= FEWEST_ROUNDS else None,
         }
     return StoredSession(
         id=session, started=started, engine_digest=engine_digest, rounds=len(engine.seconds),
@@ -54,8 +52,3 @@ def ratios(engine: Timings, other: Timings, percentile: int) -> np.ndarray:
     own, others = (np.percentile(timed.samples_ms, percentile, axis=1) for timed in (engine, other))
     found: np.ndarray = np.log(own / others)
     return found
-
-
-def _centre(logs: np.ndarray) -> float:
-    """The Hodges-Lehmann estimate of *logs* (rounds,)."""
-    return float(np.median(walsh_averages(logs)))

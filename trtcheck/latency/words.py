@@ -38,12 +38,10 @@ def significant(value: float, digits: int = 4) -> str:
 
 def times(figures: Mapping[str, Any], batch: int) -> str:
     """What was measured of the engine."""
-    marked = dict.fromkeys(figures["indicative"], " (indicative)")
-    tail = ", ".join(
-        f"{name} {significant(figures[f'{name}_ms'])}{marked.get(name, '')}" for name in ("p95", "p99")
-    )
+    tail = ", ".join(f"{name} {significant(figures[f'{name}_ms'])}" for name in ("p95", "p99"))
+    marked = ": indicative" if "p99" in figures["indicative"] else ""
     return (
-        f"median {milliseconds(figures['median_ms'])} at batch {batch} ({tail}), "
+        f"median {milliseconds(figures['median_ms'])} at batch {batch} ({tail}{marked}), "
         f"{significant(figures['throughput'])} images/s"
     )
 

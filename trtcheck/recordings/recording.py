@@ -65,7 +65,6 @@ class TimedRun:
     """One run of trtexec: times of its queries (one batch each) on the device.
 
     Attributes:
-        path: The file that it wrote.
         latency_ms: Transfers and computation, float64 (S,), milliseconds.
         compute_ms: Computation alone, float64 (S,), milliseconds.
         start_ms: When each query began, float64 (S,), milliseconds since the run began to warm up; the
@@ -73,7 +72,6 @@ class TimedRun:
         transfers: Whether transfers were timed at all: trtexec 11 leaves them out by default.
     """
 
-    path: Path
     latency_ms: np.ndarray
     compute_ms: np.ndarray
     start_ms: np.ndarray

@@ -177,7 +177,7 @@ def _run(path: Path) -> TimedRun:
     if np.isnan(start).any():  # not said: one query right after the other
         start = np.cumsum(latency) - latency
     # The median, since trtexec 11 may copy the inputs of its very first query alone.
-    return TimedRun(path, latency, compute, start, bool(np.median(transfer) > 0))
+    return TimedRun(latency, compute, start, bool(np.median(transfer) > 0))
 
 
 def _samples(path: Path) -> list[tuple[float, float, float, float]]:

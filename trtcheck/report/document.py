@@ -12,7 +12,7 @@ from trtcheck.case import Check, Outcome, Verdict, worst
 from trtcheck.metrics.confusion import Confusion
 from trtcheck.metrics.flips import Flip
 from trtcheck.outputs_check import agreement_row, drift_row
-from trtcheck.report import false_alarm
+from trtcheck.report import false_alarm, speeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def document(
         run: Start (ISO 8601), duration in seconds and other facts of this run.
         root: Paths below it are given relative to it.
     """
-    ordered = sorted(items, key=_item_order)
+    ordered = speeds.with_warnings(sorted(items, key=_item_order))
     done = {(e.model, e.engine): e for e in evaluations}
     pairs = sorted({(i["model"], i["engine"]) for i in ordered if i["engine"] is not None} | done.keys())
     engines = []
@@ -94,9 +94,10 @@ def document(
     }
 
 
-def _item_order(record: Mapping[str, Any]) -> tuple[str, str, int, str]:
+def _item_order(record: Mapping[str, Any]) -> tuple[str, str, int, int, str]:
     checks = [check.value for check in Check]
-    return (record["model"], record["engine"] or "", checks.index(record["check"]), record["nodeid"])
+    check, batch = record["check"], record.get("batch") or 0
+    return (record["model"], record["engine"] or "", checks.index(check), batch, record["nodeid"])
 
 
 def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trtcheck.case import DropTest
+from trtcheck.case import Check, DropTest
+from trtcheck.judge.verdicts import LatencyRule
 from trtcheck.names import percent
 
 
@@ -33,6 +34,8 @@ _UNBOUNDED = (DropTest.THRESHOLD.value, DropTest.PROVEN.value)
 
 def _levels(item: Mapping[str, Any]) -> Iterable[float]:
     """The levels of an item's tests: against reference and baseline, and of gated top-k and churn."""
+    if item["check"] == Check.LATENCY.value:
+        return _latency_levels(item)
     top_k, churn = item.get("top_k") or {}, item.get("churn") or {}
     judged = (
         item,
@@ -41,6 +44,19 @@ def _levels(item: Mapping[str, Any]) -> Iterable[float]:
         churn if churn.get("limit") is not None else {},
     )
     return (found["alpha"] for found in judged if found.get("test") == DropTest.PAIRED.value)
+
+
+def _latency_levels(item: Mapping[str, Any]) -> Iterable[float]:
+    """The levels of what was compared with something, and of limits, all looks together."""
+    looks = item.get("looks") or [[0, 1.0]]
+    share = looks[-1][1]
+    levels = [
+        row["alpha"]
+        for row in (*item.get("judged", ()), *item.get("limits", ()))
+        if row["alpha"] is not None and row.get("rule") != LatencyRule.NONE.value
+    ]
+    # Twelve digits: a level is the same whatever share of it was spent at the last look.
+    return (float(f"{level / share:.12g}") for level in levels)
 
 
 def sentence(found: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,12 @@ class Faster:
         return self.ratio < 1 - MEDIANS_APART if self.high is None else self.high < 1
 
 
+def times(ratio: float) -> str:
+    """A ratio with two decimals, with three where these would hide on which side of 1 it is."""
+    text = f"{ratio:.2f}"
+    return f"{ratio:.3f}" if text == "1.00" and round(ratio, 3) != 1 else text
+
+
 def timed(items: Sequence[Record]) -> list[Record]:
     """The latency items that have times, the first of each model, engine and batch size."""
     found: dict[tuple[Any, ...], Record] = {}
@@ -59,8 +65,11 @@ def width(item: Record) -> int | None:
 
 
 def wider(item: Record, others: Sequence[Record]) -> list[Record]:
-    """Those of *others* that may be compared with *item* and whose precision is wider, the widest first."""
-    own = width(item)
+    """Those of *others* that may be compared with *item* and whose precision is wider, the widest first.
+
+    Nothing is compared with times that the state of the machine speaks against.
+    """
+    own = None if item["health"]["reasons"] else width(item)
     same = ("model", "batch", "environment_digest")
     found = [
         (theirs, other)
@@ -68,6 +77,7 @@ def wider(item: Record, others: Sequence[Record]) -> list[Record]:
         if own is not None
         and (theirs := width(other)) is not None
         and theirs > own
+        and not other["health"]["reasons"]
         and all(other[name] == item[name] for name in same)
     ]
     return [other for _, other in sorted(found, key=lambda pair: -pair[0])]
@@ -103,14 +113,17 @@ def _by_reference(own: Record, theirs: Record) -> Faster:
     return Faster(ratio, ratio * math.exp(-down), ratio * math.exp(up), sure, by)
 
 
-def slower_than_wider(items: Sequence[Record]) -> Iterator[tuple[Record, str]]:
-    """Items of engines that are slower than one of a wider precision, each with a sentence that says so."""
+def with_warnings(items: Sequence[Record]) -> list[Record]:
+    """The *items*, with a warning where an engine is slower than one of wider precision."""
+    said: dict[int, list[str]] = {}
     every = timed(items)
     for item in every:
-        for other in wider(item, every):
-            found = faster(item, other)
-            if found.is_slower:
-                yield item, _sentence(item, other, found)
+        compared = ((other, faster(item, other)) for other in wider(item, every))
+        said[id(item)] = [_sentence(item, other, found) for other, found in compared if found.is_slower]
+    return [
+        {**item, "warnings": [*item["warnings"], *said[id(item)]]} if said.get(id(item)) else item
+        for item in items
+    ]
 
 
 def _sentence(item: Record, other: Record, found: Faster) -> str:
@@ -118,8 +131,8 @@ def _sentence(item: Record, other: Record, found: Faster) -> str:
     interval = ""
     if found.low is not None and found.high is not None and found.confidence is not None:
         sure = confidence(found.confidence)
-        interval = f", {significant(found.low, 3)} to {significant(found.high, 3)} at {sure}"
+        interval = f", {times(found.low)} to {times(found.high)} at {sure}"
     return (
         f"{item['engine']} is slower than {other['engine']} at batch {item['batch']}: {own} ms against "
-        f"{theirs} ms ({significant(found.ratio, 3)}x{interval}; {found.by})"
+        f"{theirs} ms ({times(found.ratio)}x{interval}; {found.by})"
     )

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from trtcheck.case import Check
-from trtcheck.names import fraction, points
-from trtcheck.report import false_alarm
+from trtcheck.names import fraction, points, significant
+from trtcheck.report import false_alarm, speeds
 
 _COLORS = {"fail": "red", "error": "red", "inconclusive": "yellow", "pass": "green", "skipped": "yellow"}
 _ALARMING = ("error", "fail")
-_OF_SOME_ENGINES = (Check.CALIBRATION, Check.BATCH_INVARIANCE)
+_OF_SOME_ENGINES = (Check.CALIBRATION, Check.BATCH_INVARIANCE, Check.LATENCY)
 _OF_EVERY_ENGINE = {check.value for check in Check if check not in _OF_SOME_ENGINES}
 
 
@@ -42,7 +42,9 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
     yield from _warnings(items)
     for engine in document["engines"]:
         if engine["engine"]:
-            yield Line(_engine(engine, _untold(items, engine)), _COLORS[engine["verdict"]])
+            pair = (engine["model"], engine["engine"])
+            its = [item for item in items if (item["model"], item["engine"]) == pair]
+            yield Line(_engine(engine, its), _COLORS[engine["verdict"]])
     yield from _unapproved(document["engines"], items, document["run"]["command"])
     changed = [e for e in document["engines"] if e["baseline"] and "changed" in e["baseline"]["message"]]
     yield from (
@@ -71,13 +73,12 @@ def _warnings(items: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
         yield from _told(f"WARNING {nodeid}", text, "yellow")
 
 
-def _untold(items: Sequence[Mapping[str, Any]], engine: Mapping[str, Any]) -> list[str]:
-    """Classes of *engine* that are inconclusive in an item that is not, in the order of the checks."""
+def _untold(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Classes that are inconclusive in one of *items* that is not, in the order of the checks."""
     names = [
         f"{item['check']} of '{row['name']}'"
         for item in items
-        if (item["model"], item["engine"]) == (engine["model"], engine["engine"])
-        and item["verdict"] == "pass"
+        if item["verdict"] == "pass"
         for row in item.get("classes", ())
         if row["verdict"] == "inconclusive"
     ]
@@ -111,8 +112,13 @@ def _is_part(command: str) -> bool:
     return any("::" in word or word.startswith(chosen) for word in shlex.split(command))
 
 
-def _engine(engine: Mapping[str, Any], untold: Sequence[str]) -> str:
-    """``PASS fashion[int8] emulated: accuracy .912 -> .909, largest recall drop …, 103 of 10000 …``."""
+def _engine(engine: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> str:
+    """``PASS fashion[int8] emulated: accuracy .912 -> .909, largest recall drop …, 103 of 10000 …``.
+
+    Args:
+        engine: The engine.
+        items: Its own items.
+    """
     parts = []
     if engine["accuracy"] is not None:
         accuracy = engine["accuracy"]
@@ -126,6 +132,8 @@ def _engine(engine: Mapping[str, Any], untold: Sequence[str]) -> str:
         )
     elif engine["outputs"]:
         parts.append(_output_error(engine["outputs"]))
+    parts += _times(speeds.timed(items))
+    untold = _untold(items)
     numerics = f" {engine['numerics']}" if engine["numerics"] else ""
     rest = (engine["lowered"] or {}).get("rest")
     how = f" (rest {rest})" if rest else ""
@@ -139,6 +147,16 @@ def _engine(engine: Mapping[str, Any], untold: Sequence[str]) -> str:
         parts.append(f"checked: {', '.join(engine['checks'])}")
     detail = f": {', '.join(part for part in parts if part)}" if parts else ""
     return f"{engine['verdict'].upper():<12} {engine['model']}[{engine['engine']}]{how}{numerics}{detail}"
+
+
+def _times(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """``b1 0.712 ms (1.83x the reference)``, …, and the throughput of the last of them."""
+    told = []
+    for item in items:
+        faster = item["speedups"].get(speeds.REFERENCE)
+        beside = "" if faster is None else f" ({speeds.times(faster['ratio'])}x the reference)"
+        told.append(f"b{item['batch']} {significant(item['latency']['median_ms'], 3)} ms{beside}")
+    return [*told, f"{significant(items[-1]['throughput'], 3)} images/s"] if items else []
 
 
 def _output_error(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trtcheck.report.view import batches, calibrated, facts, judged, measured
+from trtcheck.report.view import batches, calibrated, facts, judged, measured, timed
 from trtcheck.report.view.batches import Batches
 from trtcheck.report.view.calibrated import Calibration
 from trtcheck.report.view.facts import Fact
@@ -18,6 +18,7 @@ from trtcheck.report.view.records import PER_CLASS, Pair, Record, own_items, pai
 from trtcheck.report.view.sentences import engine_headline
 from trtcheck.report.view.statuses import STATUSES, WARNING, Status
 from trtcheck.report.view.tables import Table
+from trtcheck.report.view.timed import Latency
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class EngineView:
     outputs: Table | None
     agreement: tuple[Fact, ...]
     batches: Batches | None
+    latency: Latency | None
     lowered: tuple[Fact, ...]
     beside: tuple[Fact, ...]
     kept: Table | None
@@ -89,6 +91,7 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) 
         outputs=measured.outputs_table(engine, ordered),
         agreement=facts.of_agreement(engine["agreement"]),
         batches=batches.of_items(ordered),
+        latency=timed.of_items(items),
         lowered=facts.of_build(engine),
         beside=facts.of_beside(engine.get("beside")),
         kept=measured.kept_table(engine),

@@ -99,17 +99,21 @@ def of_gates(gates: Record) -> tuple[Fact, ...]:
     return known(facts)
 
 
-def _limit(name: str, value: float | str | Sequence[str] | None) -> str | None:
+def _limit(name: str, value: float | str | Sequence[str] | Mapping[str, float] | None) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"batch {batch}: {_limit(name, own)}" for batch, own in value.items())
     if isinstance(value, Sequence):
         return ", ".join(value)
-    if name.endswith("_drop") or name == "must_see":
-        return names.points(value)
-    return names.percent(value) if name in _PERCENT else figure(value, "g")
+    if name in _PERCENT:
+        return names.percent(value)
+    return names.points(value) if name.endswith("_drop") or name == "must_see" else figure(value, "g")
 
 
-_PERCENT = ("churn", "saturation", "accuracy_target")
+_PERCENT = (
+    "churn", "saturation", "accuracy_target", "latency_slowdown", "latency_p95_slowdown", "throughput_drop",
+)  # fmt: skip
 
 
 def of_engine(engine: Record) -> tuple[Fact, ...]:

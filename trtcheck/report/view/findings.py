@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trtcheck.report.view.formats import shown_engine
@@ -22,6 +22,7 @@ _FIGURES = {
     "accuracy": (("images",), "accuracy-figures"),
     "recall": (("classes",), "recall-classes"),
     "precision": (("classes",), "precision-classes"),
+    "latency": (("latency",), "latency-figures"),
 }
 """By check: the fields without all of which there are no figures, and their id on the engine's page."""
 
@@ -63,16 +64,30 @@ class Finding:
     detail: str | None
 
 
-def findings(items: Sequence[Record], pages: Mapping[Pair, str]) -> tuple[Finding, ...]:
-    """What the *items* found, in their order; an engine's checks that say the same are one finding."""
-    number: Counter[tuple[Pair, str]] = Counter()
+def findings(
+    items: Sequence[Record], pages: Mapping[Pair, str], verdicts: Collection[str] = STATUSES.keys()
+) -> tuple[Finding, ...]:
+    """What the *items* found, in their order; an engine's checks that say the same are one finding.
+
+    Args:
+        items: All there are of their engines, worst first, as on the engines' pages.
+        pages: The engines' pages.
+        verdicts: The verdicts that are told.
+    """
     groups: dict[tuple[Pair, str, bool, str], list[tuple[Record, str]]] = {}
+    for item, anchor in _anchored(items):
+        same = (pair(item), item["verdict"], is_strict(item), item["message"])
+        if item["verdict"] in verdicts:
+            groups.setdefault(same, []).append((item, anchor))
+    return tuple(_finding(group, pages) for group in groups.values())
+
+
+def _anchored(items: Iterable[Record]) -> Iterator[tuple[Record, str]]:
+    """Each of *items* with the id of its finding on the page of its engine."""
+    number: Counter[tuple[Pair, str]] = Counter()
     for item in items:
         number[pair(item), item["check"]] += 1
-        anchor = check_anchor(item["check"], number[pair(item), item["check"]])
-        same = (pair(item), item["verdict"], is_strict(item), item["message"])
-        groups.setdefault(same, []).append((item, anchor))
-    return tuple(_finding(group, pages) for group in groups.values())
+        yield item, check_anchor(item["check"], number[pair(item), item["check"]])
 
 
 def _finding(group: Sequence[tuple[Record, str]], pages: Mapping[Pair, str]) -> Finding:
@@ -124,24 +139,24 @@ class Warned:
 
 def warnings(items: Sequence[Record], pages: Mapping[Pair, str]) -> tuple[Warned, ...]:
     """What the *items* warn of, in their order; what is said of several engines of a model is one."""
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for item in items:
+    groups: dict[tuple[str, str], list[tuple[Record, str]]] = {}
+    for item, anchor in _anchored(items):
         for text in item["warnings"]:
-            groups.setdefault((item["model"], text), []).append(item)
-    return tuple(
-        Warned(
-            model=model,
-            engines=tuple({shown_engine(i["engine"] or ""): _place(i, pages) for i in group}.items()),
-            checks=tuple(dict.fromkeys(item["check"] for item in group)),
-            message=text,
-        )
-        for (model, text), group in groups.items()
+            groups.setdefault((item["model"], text), []).append((item, anchor))
+    return tuple(_warned(model, text, group, pages) for (model, text), group in groups.items())
+
+
+def _warned(model: str, text: str, group: Sequence[tuple[Record, str]], pages: Mapping[Pair, str]) -> Warned:
+    engines: dict[str, str | None] = {}
+    for item, anchor in group:
+        page = pages.get(pair(item))
+        engines.setdefault(shown_engine(item["engine"] or ""), None if page is None else f"{page}#{anchor}")
+    return Warned(
+        model=model,
+        engines=tuple(engines.items()),
+        checks=tuple(dict.fromkeys(item["check"] for item, _ in group)),
+        message=text,
     )
-
-
-def _place(item: Record, pages: Mapping[Pair, str]) -> str | None:
-    page = pages.get(pair(item))
-    return None if page is None else f"{page}#{check_anchor(item['check'])}"
 
 
 def clauses(item: Record) -> list[str]:

@@ -45,6 +45,11 @@ def points(value: float | None) -> str | None:
     return None if value is None else names.points(value).removesuffix(" points").replace("-", _MINUS)
 
 
+def change(value: float | None) -> str | None:
+    """A relative change in percent with its sign: ``+5.3 %``."""
+    return None if value is None else f"{_MINUS if value < 0 else '+'}{names.percent(abs(value))}"
+
+
 def interval(ends: Sequence[float] | None) -> str | None:
     """The ends of an interval of differences in percentage points, without the unit."""
     return None if ends is None else f"{points(ends[0])} to {points(ends[1])}"

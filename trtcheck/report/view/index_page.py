@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trtcheck.report import false_alarm
-from trtcheck.report.view import facts, formats
+from trtcheck.report.view import facts, formats, speed_table
 from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, Warned, findings, warnings
 from trtcheck.report.view.links import check_anchor, page_names
@@ -21,6 +21,7 @@ from trtcheck.report.view.records import (
 )
 from trtcheck.report.view.sentences import headline, summary
 from trtcheck.report.view.statuses import STATUSES, Status
+from trtcheck.report.view.tables import Table
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class ModelView:
     name: str
     status: Status
     rows: tuple[EngineRow, ...]
+    speed: Table | None
     facts: tuple[Fact, ...]
     gates: tuple[Fact, ...]
 
@@ -91,19 +93,22 @@ def index(document: Record) -> IndexView:
     """The first page of *document*."""
     items = worst_first(document["items"])
     pages = page_names(document)
+    made = {item["check"] for item in items}
+    checks = tuple(check for check in CHECKS if check in made)
     models = sorted(document["models"], key=lambda model: (STATUSES[model["verdict"]].rank, model["name"]))
 
     def found(*verdicts: str) -> tuple[Finding, ...]:
-        return findings([item for item in items if item["verdict"] in verdicts], pages)
+        return findings(items, pages, verdicts)
 
     return IndexView(
         headline=headline(document),
         status=STATUSES[document["verdict"]],
         summary=summary(document),
         chance=false_alarm.sentence(document["false_alarm"]),
-        checks=CHECKS,
+        checks=checks,
         models=tuple(
-            _model(model, f"model-{number}", document, pages) for number, model in enumerate(models, start=1)
+            _model(model, f"model-{number}", document, pages, checks)
+            for number, model in enumerate(models, start=1)
         ),
         problems=found("error", "fail"),
         unsure=found("inconclusive"),
@@ -117,9 +122,11 @@ def index(document: Record) -> IndexView:
     )
 
 
-def _model(model: Record, anchor: str, document: Record, pages: Mapping[Pair, str]) -> ModelView:
+def _model(
+    model: Record, anchor: str, document: Record, pages: Mapping[Pair, str], checks: Sequence[str]
+) -> ModelView:
     rows = [
-        _engine_row(engine, own_items(document, engine), pages[pair(engine)])
+        _engine_row(engine, own_items(document, engine), pages[pair(engine)], checks)
         for engine in document["engines"]
         if engine["model"] == model["name"]
     ]
@@ -128,12 +135,13 @@ def _model(model: Record, anchor: str, document: Record, pages: Mapping[Pair, st
         name=model["name"],
         status=STATUSES[model["verdict"]],
         rows=tuple(sorted(rows, key=lambda row: (row.status.rank, row.engine))),
+        speed=speed_table.of_model(model["name"], anchor, document["items"]),
         facts=facts.of_model(model),
         gates=facts.of_gates(model["gates"] or {}),
     )
 
 
-def _engine_row(engine: Record, items: Sequence[Record], page: str) -> EngineRow:
+def _engine_row(engine: Record, items: Sequence[Record], page: str, checks: Sequence[str]) -> EngineRow:
     def cell(check: str) -> Cell | None:
         own = [item for item in items if item["check"] == check]
         if not own:
@@ -151,7 +159,7 @@ def _engine_row(engine: Record, items: Sequence[Record], page: str) -> EngineRow
         engine=formats.shown_engine(engine["engine"]),
         page=page,
         status=STATUSES[engine["verdict"]],
-        cells=tuple(cell(check) for check in CHECKS),
+        cells=tuple(cell(check) for check in checks),
         numerics=engine["numerics"],
         before=formats.share(accuracy.get("before")),
         after=formats.share(accuracy.get("after")),

@@ -14,7 +14,7 @@ Pair = tuple[str, str | None]
 
 CHECKS = tuple(check.value for check in Check)
 PER_CLASS = (Check.RECALL.value, Check.PRECISION.value)
-_LEADING = ("recall", "accuracy", "precision", "outputs")
+_LEADING = ("recall", "accuracy", "precision", "latency", "outputs")
 """Which of several failed checks of one built engine tells most."""
 
 
@@ -40,6 +40,7 @@ def worst_first(items: Iterable[Record]) -> list[Record]:
             _LEADING.index(check) if check in _LEADING else len(_LEADING),
             item["model"],
             item["engine"] or "",
+            item.get("batch") or 0,
             item["nodeid"],
         )
 

@@ -1,0 +1,299 @@
+"""The check ``latency`` on an engine's page: times, what they were held against, the state of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from trtcheck import names
+from trtcheck.report import speeds
+from trtcheck.report.view import formats
+from trtcheck.report.view.facts import Fact, fact, known
+from trtcheck.report.view.records import Record
+from trtcheck.report.view.statuses import STATUSES
+from trtcheck.report.view.tables import Column, Row, Table, folding
+
+SHOWN_ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class Health:
+    """The state of the machine while one batch size was timed; *reasons* speak against the figures."""
+
+    batch: str
+    reasons: tuple[str, ...]
+    hints: tuple[str, ...]
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What the checks of latency found."""
+
+    facts: tuple[Fact, ...]
+    tables: tuple[Table, ...]
+    rounds: tuple[Table, ...]
+    health: tuple[Health, ...]
+
+
+def of_items(items: Iterable[Record]) -> Latency | None:
+    """The figures of the latency checks among *items*, by batch size; None where nothing was timed."""
+    found = sorted(speeds.timed(list(items)), key=lambda item: item["batch"])
+    if not found:
+        return None
+    tables = (_figures(found), _beside(found), _judged(found), _limits(found))
+    return Latency(
+        facts=_facts(found),
+        tables=tuple(table for table in tables if table.rows),
+        rounds=tuple(_rounds(item) for item in found),
+        health=tuple(_health(item) for item in found),
+    )
+
+
+def _facts(items: Sequence[Record]) -> tuple[Fact, ...]:
+    """How the engine was timed; what differs between batch sizes is told of each."""
+
+    def each(tell: Callable[[Record], str | None]) -> str | None:
+        told = {item["batch"]: tell(item) for item in items}
+        if len(set(told.values())) == 1:
+            return next(iter(told.values()))
+        return "; ".join(f"batch {batch}: {text or 'unknown'}" for batch, text in told.items())
+
+    return known(
+        (
+            fact("clock", each(lambda item: _CLOCKS[item["timing"]["clock"]])),
+            fact("transfers", each(lambda item: "timed" if item["timing"]["transfers"] else "not timed")),
+            fact("CUDA graph", each(lambda item: _yes(item["timing"]["cuda_graph"]))),
+            fact("spin-wait", each(lambda item: _yes(item["timing"]["spin_wait"]))),
+            fact("warm-up", each(_warm_up)),
+            fact("rounds", each(_looks)),
+            fact("environment", each(lambda item: ", ".join(_told(item["environment"]))), code=True),
+            fact("environment digest", each(lambda item: item["environment_digest"]), code=True),
+            fact("approved times", each(_baseline)),
+        )
+    )
+
+
+_CLOCKS = {"device": "the GPU's (CUDA events)", "host": "the host's"}
+
+
+def _yes(value: bool | None) -> str | None:
+    return None if value is None else "on" if value else "off"
+
+
+def _warm_up(item: Record) -> str:
+    found = item["warm_up"]
+    settled = "" if found["plateau"] else ", not settled"
+    queries = f"{formats.grouped(found['queries'])} queries, " if found["queries"] else ""
+    return f"{queries}{names.significant(found['seconds'], 2)} s{settled}"
+
+
+def _looks(item: Record) -> str:
+    rounds, samples = item["latency"]["rounds"], item["latency"]["samples"]
+    looks = len(item["looks"])
+    spent = f", judged {looks} times on the way" if looks > 1 else ""
+    queries = formats.number_of(samples, "query", "queries")
+    return f"{formats.number_of(rounds, 'round', 'rounds')} of {queries} in all{spent}"
+
+
+def _baseline(item: Record) -> str:
+    found = item["latency_baseline"]
+    path, message = found["path"] or "", found["message"] or ""
+    told = (found["status"], "" if path in message else path, message)
+    return ", ".join(text for text in told if text)
+
+
+def _told(mapping: Record) -> list[str]:
+    return [f"{name} {value}" for name, value in sorted(mapping.items())]
+
+
+def _name(item: Record) -> str:
+    return f"batch {item['batch']}"
+
+
+def _ms(value: float | None) -> str | None:
+    return None if value is None else names.significant(value)
+
+
+def speedup(found: Record | speeds.Faster | None) -> str | None:
+    """A speed-up and its interval: ``2.31x (2.28 to 2.34)``."""
+    if found is None:
+        return None
+    faster = found if isinstance(found, speeds.Faster) else speeds.Faster(**found, by="")
+    if faster.low is None or faster.high is None:
+        return f"{speeds.times(faster.ratio)}x"
+    return f"{speeds.times(faster.ratio)}x ({speeds.times(faster.low)} to {speeds.times(faster.high)})"
+
+
+def _figures(items: Sequence[Record]) -> Table:
+    """Times of a query, throughput, energy and speed-up of every batch size."""
+    percentiles = ("p90", "p95", "p99")
+    columns = (
+        Column("median", hint="of a query, in ms"),
+        *(Column(name, hint=_INDICATIVE if name == "p99" else "") for name in percentiles),
+        Column("spread", hint="standard deviation of single queries, in ms"),
+        Column("images/s"),
+        Column("mJ/image"),
+        Column("against the reference", hint="speed-up and its interval; above 1 the engine is faster"),
+    )
+
+    def row(item: Record) -> Row:
+        figures = item["latency"]
+        marks = {name: "~ " if name in figures["indicative"] else "" for name in percentiles}
+        cells = (
+            _ms(figures["median_ms"]),
+            *(f"{marks[name]}{_ms(figures[f'{name}_ms'])}" for name in percentiles),
+            names.significant(figures["stddev_ms"], 2),
+            names.significant(item["throughput"]),
+            _ms(item["energy_mj"]),
+            speedup(item["speedups"].get(speeds.REFERENCE)),
+        )
+        return Row(_name(item), cells)
+
+    caption = "Time of a query, throughput and energy by batch size"
+    return Table("latency-figures", caption, "batch size", columns, tuple(map(row, items)))
+
+
+_INDICATIVE = (
+    "~ is indicative: fewer queries than MLPerf asks for (24 576 for p90, 57 344 for p95, 270 336 for p99)"
+)
+
+
+def _beside(items: Sequence[Record]) -> Table:
+    """What was timed in the same rounds, and what was missing there."""
+    columns = (
+        Column("timed beside it", text=True),
+        Column("median", hint="of a query, in ms"),
+        Column("p95"),
+        Column("images/s"),
+        Column("the engine against it", hint="speed-up and its interval; above 1 the engine is faster"),
+    )
+    rows = []
+    for item in items:
+        for name, figures in item["contestants"].items():
+            cells = (
+                figures.get("shown") or name,
+                _ms(figures["median_ms"]),
+                _ms(figures["p95_ms"]),
+                names.significant(figures["throughput"]),
+                speedup(item["speedups"].get(name)),
+            )
+            rows.append(Row(_name(item), cells))
+        rows += [
+            Row(_name(item), (f"{name}: took no part", None, None, None, None), detail=why)
+            for name, why in item["absent"].items()
+        ]
+    caption = "What was timed in the same rounds as the engine"
+    return Table("latency-beside", caption, "batch size", columns, tuple(rows))
+
+
+_RULES = {
+    "interleaved": "same rounds",
+    "ratio": "stored ratios to the reference",
+    "absolute": "stored times",
+    "none": "nothing to compare with",
+}
+
+
+def _judged(items: Sequence[Record]) -> Table:
+    """What was held against what was approved, or against a rival."""
+    columns = (
+        Column("verdict", text=True),
+        Column("figure", text=True),
+        Column("compared by", text=True),
+        Column("change", hint="of time, + is slower"),
+        Column("its bounds", hint="each one-sided"),
+        Column("limit"),
+        Column("would have failed", hint="smallest slowdown found with power .8"),
+        Column("rounds"),
+        Column("sessions", hint="stored ones that counted"),
+    )
+    rows = tuple(_judged_row(item, row) for item in items for row in item["judged"])
+    levels = {names.confidence(1 - row["alpha"]) for item in items for row in item["judged"]}
+    level = f", bounds at {levels.pop()}" if len(levels) == 1 else ""
+    return Table("latency-judged", f"Changes of time{level}", "batch size", columns, rows)
+
+
+def _judged_row(item: Record, row: Record) -> Row:
+    against = row.get("against")
+    figure = row["what"] if row["what"] != "faster_than" else f"against {against}"
+    status = STATUSES[row["verdict"]]
+    bounds = None
+    if row["low"] is not None and row["high"] is not None:
+        bounds = f"{formats.change(row['low'])} to {formats.change(row['high'])}"
+    cells = (
+        status,
+        figure if row["gated"] else f"{figure} (told only)",
+        _RULES[row["rule"]],
+        formats.change(row["effect"]),
+        bounds,
+        formats.change(row["tolerance"]),
+        formats.change(row["detectable"]),
+        formats.count(row["rounds"]),
+        formats.count(row["sessions"]),
+    )
+    coloured = status if row["gated"] or row["verdict"] == "fail" else None
+    return Row(_name(item), cells, None if row["verdict"] == "pass" else coloured, row["reason"])
+
+
+def _limits(items: Sequence[Record]) -> Table:
+    """What was held against a limit of its own."""
+    columns = (
+        Column("verdict", text=True),
+        Column("gate", text=True),
+        Column("limit"),
+        Column("measured"),
+        Column("its bounds", hint="each one-sided; without bounds figure and limit are compared plainly"),
+    )
+    rows = []
+    for item in items:
+        for row in item["limits"]:
+            status = STATUSES[row["verdict"]]
+            bounds = None
+            if row["low"] is not None and row["high"] is not None:
+                bounds = f"{_ms(row['low'])} to {_ms(row['high'])}"
+            cells = (status, row["gate"], names.significant(row["limit"]), _ms(row["measured"]), bounds)
+            rows.append(Row(_name(item), cells, None if row["verdict"] == "pass" else status))
+    return Table("latency-limits", "Limits of times", "batch size", columns, tuple(rows))
+
+
+def _rounds(item: Record) -> Table:
+    """The median of every round of every contestant."""
+    medians = item["round_medians_ms"]
+    columns = tuple(Column(name) for name in medians)
+    rows = tuple(
+        Row(str(number), tuple(map(_ms, row)))
+        for number, row in enumerate(zip(*medians.values(), strict=True), start=1)
+    )
+    anchor, caption = f"latency-rounds-b{item['batch']}", f"Medians of the rounds at {_name(item)}, in ms"
+    return folding(Table(anchor, caption, "round", columns, rows, unit="rounds"), SHOWN_ROUNDS)
+
+
+def _health(item: Record) -> Health:
+    found = item["health"]
+    figures = (
+        fact(f"{part} {name}".replace("_", " "), _shown(value))
+        for part, values in found["figures"].items()
+        for name, value in values.items()
+    )
+    return Health(
+        batch=_name(item),
+        reasons=tuple(found["reasons"]),
+        hints=tuple(found["hints"]),
+        facts=known((*figures, fact("not known", "; ".join(found["unknown"])))),
+    )
+
+
+def _shown(value: object) -> str:
+    """A figure of the machine's state, whatever is inside; what is not known is left out."""
+    if isinstance(value, Mapping):
+        told = ((str(name).replace("_", " "), _shown(inner)) for name, inner in value.items())
+        return ", ".join(f"{name} {text}" for name, text in told if text)
+    if isinstance(value, list):
+        separator = "; " if value and isinstance(value[0], Mapping) else ", "
+        return separator.join(map(_shown, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return names.significant(value)
+    return "" if value is None else str(value)
