@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["lint", "types", "tests", "demo"]
@@ -85,5 +87,5 @@ def modelopt(session: nox.Session) -> None:
 def gpu(session: nox.Session) -> None:
     """What only a machine with an NVIDIA GPU can test, and the doctor's self-test."""
     session.install(".[gpu,tensorrt-rtx]", "hypothesis")
-    session.run("pytest", "tests/gpu/gpu_cuda.py", "tests/gpu/gpu_onnxruntime.py", *session.posargs)
+    session.run("pytest", *sorted(map(str, Path("tests/gpu").glob("gpu_*.py"))), *session.posargs)
     session.run("pytest-trtcheck", "doctor")

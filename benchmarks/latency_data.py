@@ -112,9 +112,11 @@ class Times:
         return {build: times[chosen] for build, times in process.items()}
 
     def true_change(self, build: str) -> float:
-        """By how much *build* is slower than the other two over all rounds, as a fraction."""
-        logs = [log_ratios(one[build], one[old]) for one in self.processes for old in (OLD, SAME)]
-        return float(np.expm1(np.mean(logs)))
+        """By how much *build* is slower than the identical two, as a fraction: the median over processes."""
+        logs = [
+            hodges_lehmann(log_ratios(one[build], one[old])) for one in self.processes for old in (OLD, SAME)
+        ]
+        return float(np.expm1(np.median(logs)))
 
 
 def _generator(change: Change, number: int, kind: int) -> np.random.Generator:

@@ -26,6 +26,8 @@ STORED = 5
 MOST_ROUNDS = 96
 """Rounds at most where the measurement goes on as long as the verdict is open: eight times the usual."""
 ALPHA = 0.01
+LARGE_TERM = 0.003
+"""Twice the default session term."""
 LIMITS = ("mean:5%", "min:5%", "mean:2%")
 ASV_FACTORS = (1.05, 1.1)
 """pytest-benchmark's usual limit, and asv's default."""
@@ -75,6 +77,9 @@ def ours() -> tuple[Rule, ...]:
         Rule(ADAPTIVE, adaptive, resampled=True),
         Rule(f"{INTERLEAVED}, p95", partial(interleaved, statistic="p95")),
         Rule(f"{INTERLEAVED}, without session term", partial(interleaved, session_sd=0.0)),
+        Rule(
+            f"{INTERLEAVED}, session term {100 * LARGE_TERM:g} %", partial(interleaved, session_sd=LARGE_TERM)
+        ),
         Rule(f"trtcheck ratio to another model, {STORED} stored sessions", ratio, STORED + 1),
         Rule(f"trtcheck absolute median, {STORED} stored sessions", absolute, STORED + 1),
     )

@@ -469,7 +469,7 @@ def test_an_ordinary_run_says_how_the_baseline_stands(tmp_path):
     }  # fmt: skip
     changed = latency_approve.state(root, run(lowered="sha256:else"))
     assert changed["status"] == "compared"
-    assert "the lowered model or its build changed" in changed["message"]
+    assert "the lowered model, or how it is built, changed" in changed["message"]
     elsewhere = latency_approve.state(root, run(environment=THREADS))
     assert elsewhere["status"] == "missing"
     assert "is not compared" in elsewhere["message"]

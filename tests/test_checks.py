@@ -369,7 +369,7 @@ def test_nothing_to_judge_is_an_error_and_not_a_pass(check):
 
 
 def test_the_checks_that_judge_an_evaluation_are_known_by_name():
-    others = {Check.BUILD, Check.CALIBRATION, Check.BATCH_INVARIANCE}
+    others = {Check.BUILD, Check.CALIBRATION, Check.BATCH_INVARIANCE, Check.LATENCY}
     assert set(checks.CHECKS) == set(ALL_CHECKS) - others
 
 

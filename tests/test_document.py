@@ -263,7 +263,7 @@ def timed(rounds: int = 12) -> LatencyResult:
         health=Health(figures={"processor": {"cores": 4}}), joules_per_query=0.5, absent={"fp32": "broken"},
     )  # fmt: skip
     return LatencyResult(
-        measurement=measured, run=run, shown={"reference": "ONNX Runtime"}, backend="onnxruntime-cpu",
+        measurement=measured, runs=(run,), shown={"reference": "ONNX Runtime"}, backend="onnxruntime-cpu",
         precision="fp16", numerics=Numerics.NATIVE,
     )  # fmt: skip
 

@@ -70,7 +70,9 @@ def timed(engine: str, batch: int, median: float, **changed: Any) -> Item:
                 "processes": [{"process": "python (7)", "own": True, "percent": 98}],
             }},
         },
-        "environment": {"backend": "onnxruntime-cuda", "device": "NVIDIA H100", "driver": "570"},
+        "environment": {
+            "backend": "onnxruntime-cuda", "clock": "device", "device": "NVIDIA H100", "driver": "570",
+        },
         "environment_digest": "0123456789abcdef",
         "latency_baseline": {"status": "missing", "path": None, "message": "not approved yet", "sessions": 0},
     }  # fmt: skip
@@ -247,7 +249,7 @@ def test_an_engine_says_how_it_was_timed(page):
         "warm-up": "900 queries, 1.5 s",
         "rounds": "24 rounds of 24\N{NARROW NO-BREAK SPACE}600 queries in all",
         "environment": "backend onnxruntime-cuda, device NVIDIA H100, driver 570",
-        "environment digest": "0123456789abcdef", "approved times": "missing, not approved yet",
+        "environment digest": "0123456789abcdef",
     }  # fmt: skip
 
 
@@ -302,9 +304,18 @@ def test_a_change_has_its_bounds_its_limit_and_what_would_have_been_found(page):
 def test_limits_have_the_figure_and_its_bounds(page):
     found = table(page, "latency-limits")
     assert [row.cells[1:] for row in found.rows] == [
-        ("latency_ms", "1.500", "1.649", "1.646 to 1.652"), ("energy_mj", "60.00", "51.25", None),
+        ("latency_ms", "1.5", "1.649", "1.646 to 1.652"), ("energy_mj", "60", "51.25", None),
     ]  # fmt: skip
     assert [row.status.word if row.status else None for row in found.rows] == ["fail", None]
+
+
+def test_how_the_approved_times_stand_is_told_of_every_batch_size():
+    state = {"status": "compared", "path": "baselines/b8.json", "message": "compared", "sessions": 6}
+    found = reported(timed("fp16", 1, 1.0), timed("fp16", 8, 2.0, latency_baseline=state))
+    rows = table(view.engines(found)[0].latency, "latency-approved").rows
+    assert [(*row.cells, row.detail) for row in rows] == [
+        ("missing", "0", "not approved yet"), ("compared", "6", "baselines/b8.json: compared"),
+    ]  # fmt: skip
 
 
 def test_rounds_of_every_contestant_are_listed_and_folded(page):
@@ -320,7 +331,7 @@ def test_the_state_of_the_machine_stands_with_its_batch_size(tmp_path):
     *_, last = page.latency.health
     assert (last.batch, len(last.reasons), len(last.hints)) == ("batch 64", 1, 1)
     assert {fact.term: fact.text for fact in page.latency.health[0].facts} == {
-        "gpu before": "sm mhz 345, limiters idle", "gpu power w": "min 401.2, median 412.5, max 420.0",
+        "gpu before": "sm mhz 345, limiters idle", "gpu power w": "min 401.2, median 412.5, max 420",
         "gpu processes": "process python (7), own yes, percent 98",
         "not known": "the GPU's memory temperature",
     }  # fmt: skip

@@ -13,6 +13,7 @@ from trtcheck.case import (
     EngineSpec,
     Gates,
     InputSpec,
+    LatencySpec,
     LoweringSpec,
     OnFinding,
     Precision,
@@ -115,6 +116,15 @@ accuracy_target = 0.999
 churn = 0.06
 batch_tolerance = 0.001
 saturation = 0.05
+latency_slowdown = 0.03
+latency_p95_slowdown = 0.1
+throughput_drop = 0.04
+latency_ms = {1 = 2.5, 64 = 40}
+latency_p95_ms = 3
+throughput = 100
+energy_mj = {8 = 0.5}
+speedup = 2
+faster_than = "fp16"
 on_calibration = "fail"
 on_inconclusive = "fail"
 [models.tiny.gates.classes."b c"]
@@ -143,6 +153,12 @@ version_compatible = true
 hardware_compatible = true
 plugins = ["model.onnx"]
 cuda_graph = true
+[models.tiny.latency]
+batches = [8, 1]
+transfers = true
+cuda_graph = false
+spin_wait = true
+rounds = 20
 [models.tiny.lowered]
 int8 = "model.onnx"
 fp32 = "model.onnx"
@@ -160,8 +176,13 @@ fp32 = "model.onnx"
         kl=0.5, top1_agreement=0.98, engine_mb=12, memory_mb=34.5, test=DropTest.PROVEN,
         key_classes=("a", "b*"), pooled_drop=0.004, must_see=0.7, recall_floor=0.8, precision_floor=0.75,
         accuracy_floor=0.9, accuracy_target=0.999, churn=0.06, batch_tolerance=0.001, saturation=0.05,
-        on_calibration=OnFinding.FAIL, on_inconclusive=OnFinding.FAIL,
+        latency_slowdown=0.03, latency_p95_slowdown=0.1, throughput_drop=0.04,
+        latency_ms={1: 2.5, 64: 40.0}, latency_p95_ms=3.0, throughput=100.0, energy_mj={8: 0.5}, speedup=2.0,
+        faster_than="fp16", on_calibration=OnFinding.FAIL, on_inconclusive=OnFinding.FAIL,
     )  # fmt: skip
+    assert [case.gates.at_batch("latency_ms", batch) for batch in (1, 2, 64)] == [2.5, None, 40.0]
+    assert case.gates.at_batch("throughput", 2) == 100.0
+    assert case.latency == LatencySpec((1, 8), transfers=True, cuda_graph=False, spin_wait=True, rounds=20)
     same_as_default = [
         f.name for f in fields(Gates) if getattr(case.gates, f.name) == getattr(Gates(), f.name)
     ]

@@ -94,6 +94,12 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+WIDTHS: Mapping[Precision, int] = {
+    Precision.FP32: 3, Precision.TF32: 2, Precision.FP16: 1, Precision.BF16: 1, Precision.INT8: 0,
+}  # fmt: skip
+"""Precisions by how many bits they compute in: the narrower one is meant to be the faster."""
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """Preprocessing, applied identically for every engine: ``(pixel * scale - mean) / std``.

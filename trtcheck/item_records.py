@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trtcheck.case import Outcome, Verdict
+from trtcheck.case import Check, Outcome, Verdict
 from trtcheck.errors import TrtcheckError
 
 OUTCOMES: pytest.StashKey[list[Outcome]] = pytest.StashKey()
@@ -22,9 +22,11 @@ def add_outcome(item: pytest.Item, outcome: Outcome) -> None:
     """Keeps *outcome* for the report and gives its scalars to JUnit."""
     item.stash.setdefault(OUTCOMES, []).append(outcome)
     prefix = f"trtcheck.{outcome.model}.{outcome.engine}.{outcome.check.value}"
-    figures = {
-        name: value for name, value in outcome.measured.items() if type(value) in (int, float, str, bool)
-    }
+    measured = dict(outcome.measured)
+    if outcome.check is Check.LATENCY and "batch" in measured:
+        prefix = f"{prefix}.b{measured['batch']}"
+        measured |= measured["latency"]
+    figures = {name: value for name, value in measured.items() if type(value) in (int, float, str, bool)}
     facts = {"verdict": outcome.verdict.value, "numerics": outcome.numerics and outcome.numerics.value}
     item.stash.setdefault(PROPERTIES, []).extend(
         (f"{prefix}.{name}", value) for name, value in {**facts, **figures}.items()

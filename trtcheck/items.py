@@ -92,9 +92,9 @@ class SkippedModel(pytest.Item):
     def runtest(self) -> None:
         """Never reached: `setup` skips."""
 
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """File and name for messages."""
-        return self.path, None, self.name
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """File, line and name for messages; where an item is skipped by its mark pytest needs a line."""
+        return self.path, 0, self.name
 
 
 class CheckItem(pytest.Item):
@@ -147,9 +147,9 @@ class CheckItem(pytest.Item):
             outcome = judge(runtime.workbench, runtime.settings, self.case, self.engine, self.check)
         conclude(self, outcome, strict_by(runtime.settings, self.case.gates))
 
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """File and name for messages."""
-        return self.path, None, self.name
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """File, line and name for messages; where an item is skipped by its mark pytest needs a line."""
+        return self.path, 0, self.name
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """The message of a failure or of an error that is meant for people, without a traceback."""

@@ -147,6 +147,7 @@ def _measured(
     return {
         "batch": measured.batch,
         "backend": result.backend,
+        "precision": result.precision,
         "timing": asdict(measured.timings[ENGINE].mode),
         "latency": {name: value for name, value in figures.items() if name != "throughput"},
         "throughput": figures["throughput"],

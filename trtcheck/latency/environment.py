@@ -98,6 +98,7 @@ class _Point:
         remedy: What would restore it: ``{then}`` is the approved value in words, ``{value}`` as TOML writes
             it, ``{backend}`` the backend and ``{table}`` where the way of timing is set.
         unit: Unit of its values.
+        absent: What it means where it is left out.
         follows: The key of which this one is a mere consequence where both differ.
     """
 
@@ -105,12 +106,15 @@ class _Point:
     remedy: str
     unit: str = ""
     follows: str | None = None
+    absent: str = "unknown"
 
 
 _POINTS = {
     "backend": _Point("backend", "pytest --trt-backend={then}"),
     "device": _Point("device", "run on a machine with {then}", follows="backend"),
-    "mig": _Point("MIG profile", "run in a GPU instance with MIG profile {then}", follows="device"),
+    "mig": _Point(
+        "MIG profile", "run in a GPU instance with MIG profile {then}", follows="device", absent="none"
+    ),
     "power_limit_w": _Point("power limit", "sudo nvidia-smi -pl {value}", " W", "device"),
     "driver": _Point("driver", "install driver {then}", follows="backend"),
     "runtime": _Point("runtime", "install {backend} {then}", follows="backend"),
@@ -159,7 +163,7 @@ def _difference(
     key: str, then: Mapping[str, Any], now: Mapping[str, Any], changed: Collection[str]
 ) -> Difference:
     point = _POINTS.get(key, _Point(key, ""))
-    old, new = (_told(side.get(key), point.unit) for side in (then, now))
+    old, new = (_told(side.get(key), point) for side in (then, now))
     if key not in then or _follows(key, changed):
         return Difference(point.what, old, new, "")
     if _RECORDED in (then.get("backend"), now.get("backend")) and key in _OF_A_RECORDING:
@@ -178,7 +182,7 @@ def _follows(key: str, changed: Collection[str]) -> bool:
     return leader is not None and (leader in changed or _follows(leader, changed))
 
 
-def _told(value: object, unit: str) -> str:
+def _told(value: object, point: _Point) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "unknown" if value is None else f"{value}{unit}"
+    return point.absent if value is None else f"{value}{point.unit}"

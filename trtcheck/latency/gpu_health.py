@@ -38,15 +38,15 @@ class Company:
     Attributes:
         listed: Processes that held it in the end; None where unknown.
         shares: By process the percent of time that it computed; None where unknown.
-        own: Numbers of this process and those that it started.
-        siblings: Those of the other workers of this test run.
+        own: Number of this process.
+        relatives: Those of other processes of this test run: its other workers, and what this one started.
         names: Processes for people, by number.
     """
 
     listed: Collection[int] | None
     shares: Mapping[int, int] | None
-    own: Collection[int]
-    siblings: Collection[int]
+    own: int
+    relatives: Collection[int]
     names: Mapping[int, str]
 
 
@@ -62,11 +62,15 @@ def judge(
         company: Who else was there.
     """
     settings = {name: value for name, value in asdict(before).items() if value is not None}
+    throttled = _limiters(readings, before)
+    slowed = any(part.reasons for part in throttled)
+    sm_clock = _clock("SM clock", "sm_mhz", readings, before)
     return (
         Health(figures={"settings": settings, "readings": len(readings)}),
         _limits(before, after),
-        *_limiters(readings, before),
-        *_clock("SM clock", "sm_mhz", readings, before),
+        *throttled,
+        # A clock that throttling moves is one and the same reason.
+        *([part for part in sm_clock if not part.reasons] if slowed else sm_clock),
         *_clock("memory clock", "memory_mhz", readings, before),
         _spread("temperature", "temperature_c", readings),
         _spread("power", "power_w", readings),
@@ -175,16 +179,16 @@ def _processes(company: Company) -> list[Health]:
     present = sorted({*(listed or ()), *(shares or {})})
     figures = {
         "processes": [
-            {"process": company.names.get(pid, str(pid)), "own": pid in company.own,
+            {"process": company.names.get(pid, str(pid)), "own": pid == company.own,
              "percent": None if shares is None else shares.get(pid, 0)}
             for pid in present
         ]
     }  # fmt: skip
-    visible = bool(set(present) & set(company.own))
+    visible = company.own in present
     if shares is None:
         return [Health(figures=figures), _strangers(present, visible, company)]
     active = {pid: share for pid, share in shares.items() if share >= BUSY and not _serves(pid, company)}
-    others = sorted(active.keys() - set(company.own))
+    others = sorted(active.keys() - {company.own})
     if not visible and others:
         # Numbers of another namespace: one of them is this process, which computed all the time.
         others.remove(max(others, key=lambda pid: active[pid]))
@@ -204,9 +208,9 @@ def _computed(pid: int, percent: int, visible: bool, company: Company) -> Health
             ("end other work on the GPU while engines are timed, or time on a GPU of your own",),
         )
     name = company.names.get(pid, f"process {pid}")
-    if pid in company.siblings:
+    if pid in company.relatives:
         return Health(
-            (f"another worker of this test run, {name}, computed on the GPU meanwhile ({share})",),
+            (f"another process of this test run, {name}, computed on the GPU meanwhile ({share})",),
             ("time apart from the other checks: pytest -k latency -n 0",),
         )
     return Health((f"{name} computed on the GPU meanwhile ({share})",), (f"end process {pid}",))
@@ -218,16 +222,16 @@ def _strangers(present: Sequence[int], visible: bool, company: Company) -> Healt
         return Health(
             unknown=("whose the processes on the GPU are: their numbers are those of another namespace",)
         )
-    rest = [pid for pid in present if pid not in company.own and not _serves(pid, company)]
-    strangers = [pid for pid in rest if pid not in company.siblings]
-    names = [company.names.get(pid, f"process {pid}") for pid in strangers]
-    unknown = (
-        ("whether other workers of this test run computed on the GPU",) if len(rest) > len(strangers) else ()
-    )
+    others = [pid for pid in present if pid != company.own and not _serves(pid, company)]
+    strangers = [pid for pid in others if pid not in company.relatives]
+    unknown: tuple[str, ...] = ()
+    if len(others) > len(strangers):
+        unknown = ("whether other processes of this test run computed on the GPU",)
     if not strangers:
         return Health(unknown=unknown)
+    names = ", ".join(company.names.get(pid, f"process {pid}") for pid in strangers)
     return Health(
-        (f"others hold the GPU, too ({', '.join(names)}), and whether they computed meanwhile is unknown",),
+        (f"others hold the GPU, too ({names}), and whether they computed meanwhile is unknown",),
         tuple(f"end process {pid}" for pid in strangers),
         unknown=unknown,
     )

@@ -51,7 +51,7 @@ class Watch(Closing):
             self._gpu.sample()
         if self._samples == 0:
             self._working = processor.process_times()
-            self._readings.clear()
+            pass
         self._samples += 1
         self._readings.append(processor.read())
 
@@ -105,7 +105,7 @@ class _Gpu:
             why = "; ".join(line.strip() for line in str(self._missing).splitlines())
             return (Health(unknown=(f"clocks, temperature, power and other processes of the GPU: {why}",)),)
         after = self._gpu.reading()
-        figures = {"before": asdict(self._before), "after": asdict(after)}
+        figures = {"before": _record(self._before), "after": _record(after)}
         company = _company(self._gpu, self._began)
         judged = gpu_health.judge(self._facts, self._gpu.facts(), [*self._readings, after], company)
         return (Health(figures=figures), *judged)
@@ -118,15 +118,20 @@ class _Gpu:
             self._gpu.close()
 
 
+def _record(reading: GpuReading) -> dict[str, Any]:
+    """What is known of a reading, JSON-ready."""
+    found = {**asdict(reading), "limiters": None if reading.limiters is None else list(reading.limiters)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _company(gpu: NvmlGpu, since: float) -> Company:
     listed, shares = gpu.processes(), gpu.shares(since)
     present = {*(listed or ()), *(shares or {})}
-    parents = {pid: processor.parent_of(pid) for pid in present}
-    own = {pid for pid in present if os.getpid() in (pid, parents[pid])}
     # Workers of pytest-xdist are children of the process that reads their results.
-    family = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else None
-    siblings = {pid for pid in present - own if family is not None and family in (pid, parents[pid])}
-    return Company(listed, shares, own, siblings, {pid: processor.name_of(pid) for pid in present})
+    heads = {os.getpid(), *([os.getppid()] if "PYTEST_XDIST_WORKER" in os.environ else [])}
+    relatives = {pid for pid in present if heads & {pid, processor.parent_of(pid)}} - {os.getpid()}
+    names = {pid: processor.name_of(pid) for pid in present}
+    return Company(listed, shares, os.getpid(), relatives, names)
 
 
 def _joined(parts: Sequence[Health], name: str | None = None) -> Health:

@@ -11,7 +11,7 @@ import numpy as np
 
 from trtcheck.backends.untimed import why_untimed
 from trtcheck.baselines import latency_approve, latency_store
-from trtcheck.case import Case, Check, EngineKind, EngineSpec, Outcome, Precision, Verdict
+from trtcheck.case import WIDTHS, Case, Check, EngineKind, EngineSpec, Outcome, Precision, Verdict
 from trtcheck.errors import BaselineError, CaseError
 from trtcheck.latency import judged
 from trtcheck.latency.check import Standing, outcome
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from trtcheck.latency.record import LatencyResult
     from trtcheck.session import Workbench
     from trtcheck.settings import Settings
-
-_WIDTH = {
-    Precision.FP32: 3, Precision.TF32: 2, Precision.FP16: 1, Precision.BF16: 1, Precision.INT8: 0,
-}  # fmt: skip
-"""Precisions by how many bits they compute in; the narrower is expected to be the faster."""
 
 
 def prepare(workbench: Workbench, case: Case, engine: EngineSpec, batch: int | None) -> None:
@@ -107,7 +102,7 @@ def _rival_name(case: Case, engine: EngineSpec) -> str | None:
         return None
     known = {precision.value: precision for precision in Precision}
     rival, own = known.get(name), engine.precision
-    if rival is not None and own is not None and _WIDTH[own] >= _WIDTH[rival]:
+    if rival is not None and own is not None and WIDTHS[own] >= WIDTHS[rival]:
         return None
     return name
 

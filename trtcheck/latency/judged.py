@@ -10,7 +10,7 @@ import numpy as np
 
 from trtcheck import judge
 from trtcheck.baselines.latency_schema import FEWEST_SESSIONS, LatencyBaseline, StoredSession
-from trtcheck.case import Gates, LatencySpec, Verdict
+from trtcheck.case import Gates, Verdict
 from trtcheck.judge import LatencyRule, LatencyVerdict
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Timings
 from trtcheck.latency.stored import ratios
@@ -134,8 +134,8 @@ def _limited(
     for gate, statistic in (("latency_ms", "median"), ("latency_p95_ms", "p95")):
         limit = gates.at_batch(gate, batch)
         if limit is not None:
-            rounds = _in_rounds(engine.samples_ms)
-            yield _of_limit(gate, judge.within(rounds, limit, alpha=alpha, statistic=statistic))
+            found = judge.within(engine.samples_ms, limit, alpha=alpha, statistic=statistic)
+            yield _of_limit(gate, found)
     least = gates.at_batch("throughput", batch)
     if least is not None:
         queries = engine.samples_ms.shape[1]
@@ -154,22 +154,6 @@ def _limited(
 
 def _of_limit(gate: str, found: LimitVerdict) -> Limited:
     return Limited(gate, found.limit, found.measured, found.low, found.high, found.alpha, found.verdict)
-
-
-def _in_rounds(samples_ms: np.ndarray) -> np.ndarray:
-    """The times (rounds, samples) as they are; a recording's runs in stretches that stand for rounds.
-
-    A run is a process: the stretches show its own unrest, and what differs between processes is added to
-    their bounds in any case.
-    """
-    rounds, queries = samples_ms.shape
-    if rounds >= LatencySpec().rounds:
-        return samples_ms
-    stretches = -(-LatencySpec().rounds // rounds)
-    length = queries // stretches
-    if not length:
-        return samples_ms
-    return samples_ms[:, : stretches * length].reshape(rounds * stretches, length)
 
 
 def of_energy(joules_per_query: float | None, gates: Gates, batch: int) -> Limited | None:

@@ -190,7 +190,7 @@ class NvmlGpu(Closing):
             return {} if nothing else None
         found: dict[int, int] = {}
         for sample in samples:
-            if sample.timeStamp >= since * 1e6:
+            if sample.timeStamp >= since * 1e6 and sample.smUtil <= 100:  # drivers tell of more now and then
                 found[int(sample.pid)] = max(found.get(int(sample.pid), 0), int(sample.smUtil))
         return found
 

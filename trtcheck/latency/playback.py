@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trtcheck.baselines.latency_schema import LatencyRun
@@ -39,14 +38,17 @@ def play(
     """
     measured = recorded_measurement(recording, spec)
     environment = latency_environment(info, measured.timings[ENGINE].mode, gpu=None, threads=0)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    ids = session_ids(recording)
+    rounds = len(measured.timings[ENGINE].seconds) // len(ids)
     runs = tuple(
         LatencyRun(
             model=case.name, engine=engine.name, batch=measured.batch, environment=environment,
             lowered=model_digest, engine_path=None, engine_suffix=built.path.suffix,
-            session=session_of(_alone(measured, number), session, started, str(built.lowered["digest"])),
+            session=session_of(
+                _alone(measured, number * rounds, rounds), session, _RECORDED, str(built.lowered["digest"])
+            ),
         )
-        for number, session in enumerate(session_ids(recording))
+        for number, session in enumerate(ids)
     )  # fmt: skip
     return LatencyResult(
         measurement=measured, runs=runs, shown={ENGINE: f"{info.device}, {info.version}"},
@@ -54,8 +56,12 @@ def play(
     )  # fmt: skip
 
 
-def _alone(measured: Measurement, number: int) -> Measurement:
-    """One run of several: each was a process of its own."""
+_RECORDED = "recorded"
+"""When a recording was made is not known; the time of its approval would differ each time."""
+
+
+def _alone(measured: Measurement, first: int, rounds: int) -> Measurement:
+    """One run of several, each a process of its own: so many *rounds* from the *first*."""
     timed = measured.timings[ENGINE]
-    row = slice(number, number + 1)
+    row = slice(first, first + rounds)
     return replace(measured, timings={ENGINE: Timings(timed.mode, timed.samples_ms[row], timed.seconds[row])})

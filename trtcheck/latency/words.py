@@ -8,7 +8,7 @@ from typing import Any
 from trtcheck.case import Verdict
 from trtcheck.judge import LatencyRule, LatencyVerdict
 from trtcheck.latency.judged import FASTER_THAN, MEDIAN, P95, THROUGHPUT, Judged, Limited
-from trtcheck.names import confidence, percent
+from trtcheck.names import confidence, percent, significant
 
 _UNITS = {
     "latency_ms": "ms", "latency_p95_ms": "ms", "throughput": "images/s", "energy_mj": "mJ an image",
@@ -24,16 +24,6 @@ _FIGURES = {MEDIAN: "median", P95: "p95", THROUGHPUT: "throughput"}
 def milliseconds(value: float) -> str:
     """A time with four significant digits: ``0.7891 ms``, ``12.35 ms``."""
     return f"{significant(value)} ms"
-
-
-def significant(value: float, digits: int = 4) -> str:
-    """A number with that many significant digits, without an exponent where people read none."""
-    if not value or not 1e-4 <= abs(value) < 1e9:
-        return f"{value:.{digits}g}"
-    from math import floor, log10
-
-    places = max(digits - 1 - floor(log10(abs(value))), 0)
-    return f"{value:.{places}f}"
 
 
 def times(figures: Mapping[str, Any], batch: int) -> str:
@@ -83,7 +73,7 @@ def _rival(row: Judged) -> str:
     verdict = row.verdict
     if verdict.effect is None:
         return verdict.reason
-    between = f"{signed(verdict.low)} to {signed(verdict.high)} at {confidence(1 - verdict.alpha)} a side"
+    between = f"{signed(verdict.low)} to {signed(verdict.high)} at {_level(verdict.alpha)} a side"
     return f"{slower(verdict.effect)} than {row.against} ({between})"
 
 
@@ -94,8 +84,13 @@ def signed(change: float | None) -> str:
     return f"{'+' if change >= 0 else '-'}{percent(abs(change))}"
 
 
+def _level(alpha: float) -> str:
+    """The confidence that *alpha* leaves; a look's share of alpha has more digits than anybody reads."""
+    return confidence(1 - float(f"{alpha:.3g}"))
+
+
 def _evidence(verdict: LatencyVerdict) -> str:
-    sure = f"{signed(verdict.low)} to {signed(verdict.high)} at {confidence(1 - verdict.alpha)} a side"
+    sure = f"{signed(verdict.low)} to {signed(verdict.high)} at {_level(verdict.alpha)} a side"
     limit = f"limit {signed(verdict.tolerance)}"
     seen = None
     if verdict.detectable is not None:

@@ -7,15 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trtcheck.case import Check
+from trtcheck.case import WIDTHS, Check
 from trtcheck.names import confidence, significant
 
 Record = Mapping[str, Any]
 
 REFERENCE = "reference"
-WIDTHS: Mapping[str, int] = {"fp32": 3, "tf32": 2, "fp16": 1, "bf16": 1, "int8": 0}
-"""Precisions by how many bits they compute in: the narrower one is meant to be the faster."""
-
 MEDIANS_APART = 0.02
 """Medians of measurements of their own must be this far apart, relatively, before one is called slower."""
 
@@ -61,7 +58,8 @@ def timed(items: Sequence[Record]) -> list[Record]:
 
 def width(item: Record) -> int | None:
     """How wide the precision of the item's engine is; None for a file of unknown one."""
-    return WIDTHS.get(item.get("precision") or item["engine"])
+    known = {precision.value: width for precision, width in WIDTHS.items()}
+    return known.get(item.get("precision") or item["engine"])
 
 
 def wider(item: Record, others: Sequence[Record]) -> list[Record]:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from trtcheck import names
 from trtcheck.report import speeds
-from trtcheck.report.view import formats
+from trtcheck.report.view import formats, machine
 from trtcheck.report.view.facts import Fact, fact, known
+from trtcheck.report.view.machine import Health
 from trtcheck.report.view.records import Record
 from trtcheck.report.view.statuses import STATUSES
 from trtcheck.report.view.tables import Column, Row, Table, folding
 
 SHOWN_ROUNDS = 12
-
-
-@dataclass(frozen=True)
-class Health:
-    """The state of the machine while one batch size was timed; *reasons* speak against the figures."""
-
-    batch: str
-    reasons: tuple[str, ...]
-    hints: tuple[str, ...]
-    facts: tuple[Fact, ...]
 
 
 @dataclass(frozen=True)
@@ -41,12 +32,12 @@ def of_items(items: Iterable[Record]) -> Latency | None:
     found = sorted(speeds.timed(list(items)), key=lambda item: item["batch"])
     if not found:
         return None
-    tables = (_figures(found), _beside(found), _judged(found), _limits(found))
+    tables = (_figures(found), _beside(found), _judged(found), _limits(found), _approved(found))
     return Latency(
         facts=_facts(found),
         tables=tuple(table for table in tables if table.rows),
         rounds=tuple(_rounds(item) for item in found),
-        health=tuple(_health(item) for item in found),
+        health=tuple(map(machine.of_item, found)),
     )
 
 
@@ -67,9 +58,8 @@ def _facts(items: Sequence[Record]) -> tuple[Fact, ...]:
             fact("spin-wait", each(lambda item: _yes(item["timing"]["spin_wait"]))),
             fact("warm-up", each(_warm_up)),
             fact("rounds", each(_looks)),
-            fact("environment", each(lambda item: ", ".join(_told(item["environment"]))), code=True),
+            fact("environment", each(_environment)),
             fact("environment digest", each(lambda item: item["environment_digest"]), code=True),
-            fact("approved times", each(_baseline)),
         )
     )
 
@@ -96,15 +86,10 @@ def _looks(item: Record) -> str:
     return f"{formats.number_of(rounds, 'round', 'rounds')} of {queries} in all{spent}"
 
 
-def _baseline(item: Record) -> str:
-    found = item["latency_baseline"]
-    path, message = found["path"] or "", found["message"] or ""
-    told = (found["status"], "" if path in message else path, message)
-    return ", ".join(text for text in told if text)
-
-
-def _told(mapping: Record) -> list[str]:
-    return [f"{name} {value}" for name, value in sorted(mapping.items())]
+def _environment(item: Record) -> str:
+    """What times depend on besides the engine and how it was timed, which stands beside it."""
+    parts = {name: value for name, value in item["environment"].items() if name not in item["timing"]}
+    return machine.shown(parts)
 
 
 def _name(item: Record) -> str:
@@ -252,9 +237,21 @@ def _limits(items: Sequence[Record]) -> Table:
             bounds = None
             if row["low"] is not None and row["high"] is not None:
                 bounds = f"{_ms(row['low'])} to {_ms(row['high'])}"
-            cells = (status, row["gate"], names.significant(row["limit"]), _ms(row["measured"]), bounds)
+            cells = (status, row["gate"], format(row["limit"], "g"), _ms(row["measured"]), bounds)
             rows.append(Row(_name(item), cells, None if row["verdict"] == "pass" else status))
     return Table("latency-limits", "Limits of times", "batch size", columns, tuple(rows))
+
+
+def _approved(items: Sequence[Record]) -> Table:
+    """How the approved times stand."""
+    columns = (Column("status", text=True), Column("stored sessions"))
+    rows = []
+    for item in items:
+        found = item["latency_baseline"]
+        path, message = found["path"] or "", found["message"] or ""
+        told = message if path in message else f"{path}: {message}"
+        rows.append(Row(_name(item), (found["status"], formats.count(found["sessions"])), detail=told))
+    return Table("latency-approved", "Approved times", "batch size", columns, tuple(rows))
 
 
 def _rounds(item: Record) -> Table:
@@ -267,33 +264,3 @@ def _rounds(item: Record) -> Table:
     )
     anchor, caption = f"latency-rounds-b{item['batch']}", f"Medians of the rounds at {_name(item)}, in ms"
     return folding(Table(anchor, caption, "round", columns, rows, unit="rounds"), SHOWN_ROUNDS)
-
-
-def _health(item: Record) -> Health:
-    found = item["health"]
-    figures = (
-        fact(f"{part} {name}".replace("_", " "), _shown(value))
-        for part, values in found["figures"].items()
-        for name, value in values.items()
-    )
-    return Health(
-        batch=_name(item),
-        reasons=tuple(found["reasons"]),
-        hints=tuple(found["hints"]),
-        facts=known((*figures, fact("not known", "; ".join(found["unknown"])))),
-    )
-
-
-def _shown(value: object) -> str:
-    """A figure of the machine's state, whatever is inside; what is not known is left out."""
-    if isinstance(value, Mapping):
-        told = ((str(name).replace("_", " "), _shown(inner)) for name, inner in value.items())
-        return ", ".join(f"{name} {text}" for name, text in told if text)
-    if isinstance(value, list):
-        separator = "; " if value and isinstance(value[0], Mapping) else ", "
-        return separator.join(map(_shown, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return names.significant(value)
-    return "" if value is None else str(value)
