@@ -51,10 +51,10 @@ CONFIDENCE = 0.975
 TEXT = f"""\
 Builds are identical, or one has a layer more (on the H100 a residual block) or two. A measurement of trtcheck
 is {ROUNDS} rounds in one process, with two blocks of every build in each. The tolerance is
-{100 * TOLERANCE:g} %, alpha 1 %, the session term the default. "{ROUNDS} to {MOST_ROUNDS} rounds" goes on as long as the verdict is
-open, as `pytest` does within its budget. p95 is judged beside the median, by the same rule. For the ratio to
-another model (here: the identical build) and for the absolute median, {STORED} other processes are the stored
-sessions.
+{100 * TOLERANCE:g} %, alpha 1 %, the session term the default. "{ROUNDS} to {MOST_ROUNDS} rounds" goes on as
+long as the verdict is open, as `pytest` does within its budget. p95 is judged beside the median, by the same
+rule. For the ratio to another model (here: the identical build) and for the absolute median, {STORED} other
+processes are the stored sessions.
 
 The other tools answer by their own code. They get what they ask for: pytest-benchmark and the one-sided
 U test all times of one process for each build, asv ten samples of 10 ms from two processes for each (its
@@ -221,10 +221,11 @@ def spread(times: Times) -> str:
     largest = max(abs(offset) for offset in offsets)
     within = 100 * float(np.median([one.std(ddof=1) for one in logs]))
     medians = [100 * float(np.log(np.median(session))) for session in times.separate[OLD]]
+    between, alone = (np.std(figures, ddof=1) for figures in (offsets, medians))
     return (
-        f"{len(logs)} processes. The log ratio of the identical builds has\n"
-        f"sd {np.std(offsets, ddof=1):.2g} % between processes (largest {largest:.2g} %) and {within:.2g} % between "
-        f"rounds; the log median\nof one build has sd {np.std(medians, ddof=1):.2g} % between {len(medians)} processes."
+        f"{len(logs)} processes. The log ratio of the identical builds\n"
+        f"has sd {between:.2g} % between processes (largest {largest:.2g} %) and {within:.2g} % between\n"
+        f"rounds; the log median of one build has sd {alone:.2g} % between {len(medians)} processes."
     )
 
 
@@ -234,8 +235,8 @@ def show_taken(taken: Taken, threads: int) -> None:
     print(f"#### Chains of {layers} convolutions, batch 1, ONNX Runtime on the processor\n")
     print(f"{processor()}, ONNX Runtime {runtime_version()}, threads: {threads}, load {load_average()}.")
     print(f"{times.measurements:,} measurements, each judged once, from {spread(times)}")
-    print(f"Without a plateau after the warm-up: {taken.unsettled} processes; not done in time and left")
-    print(f"out: {taken.dropped}.\n")
+    print(f"Processes without a plateau after the warm-up: {taken.unsettled}; left out, as they were")
+    print(f"not done in time: {taken.dropped}.\n")
 
 
 def load_average() -> str:

@@ -207,6 +207,22 @@ def test_a_moment_is_too_short_to_be_judged() -> None:
     assert texts(found, "unknown") == ["work of other processes: 0.10 s are too short to tell"]
 
 
+def test_what_happened_before_the_first_round_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others kept all cores busy while engines were loaded and warmed up, and none in the rounds."""
+    busy = [0.0, 4e3, 4e3, 4e3]
+    readings = [
+        ProcessorReading(at=at, busy_s=work, steal_s=0.0)
+        for at, work in zip([0.0, 100.0, 101.0, 102.0], busy, strict=True)
+    ]
+    monkeypatch.setattr(processor, "read", iter(readings).__next__)
+    with watch(None, threads=usable_cores()) as watching:
+        watching.sample()
+        watching.sample()
+        found = watching.end()
+    assert found.reasons == ()
+    assert found.figures["processor"]["seconds"] == 2
+
+
 # The processor's files, fabricated as Linux writes them.
 
 

@@ -51,7 +51,7 @@ class Watch(Closing):
             self._gpu.sample()
         if self._samples == 0:
             self._working = processor.process_times()
-            pass
+            self._readings.clear()
         self._samples += 1
         self._readings.append(processor.read())
 
