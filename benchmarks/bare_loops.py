@@ -1,18 +1,16 @@
-"""Bare timing loops, which share the settings of the session with trtcheck's timers and nothing else."""
+"""Bare timing loops, which share the session with trtcheck's timers and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 
-from trtcheck.backends.onnxruntime import session_options
+GRAPH = "1000"
+"""Number of the loop's CUDA graph: trtcheck counts its own from 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +38,12 @@ class OnTheCpu:
     """A session on the processor, timed by ``perf_counter`` around each call.
 
     Args:
-        path: The engine.
+        session: ONNX Runtime's session.
         images: Its input.
-        threads: As trtcheck has them.
     """
 
-    def __init__(self, path: Path, images: np.ndarray, threads: int) -> None:
-        self._session = onnxruntime.InferenceSession(
-            str(path), session_options(threads), providers=["CPUExecutionProvider"]
-        )
+    def __init__(self, session: Any, images: np.ndarray) -> None:
+        self._session = session
         self._io = self._session.io_binding()
         self._io.bind_cpu_input("images", images)
         self._io.bind_output("scores")
@@ -64,34 +59,30 @@ class OnTheCpu:
 
 
 class OnTheGpu:
-    """A session on a stream of its own, timed by an event before its first work and one after its last.
+    """A session on its stream, timed by an event before its first work and one after its last.
+
+    Two sessions of one file differ by up to 2 % where the host launches kernels more slowly than the GPU runs
+    them, so the loop takes the session that trtcheck opened; inputs, outputs, events and calls are its own.
 
     Args:
-        path: The engine.
+        session: ONNX Runtime's session.
+        stream: The stream that it works on.
         images: Its input.
-        threads: As trtcheck has them.
-        tf32: Whether products may read their inputs as TF32.
         cuda_graph: Whether the work is replayed as a CUDA graph.
     """
 
-    def __init__(self, path: Path, images: np.ndarray, threads: int, *, tf32: bool, cuda_graph: bool) -> None:
+    def __init__(self, session: Any, stream: int, images: np.ndarray, *, cuda_graph: bool) -> None:
         from cuda.bindings import driver
-
-        from trtcheck.backends.onnxruntime_cuda_session import provider_options
 
         self._driver = driver
         self._got(driver.cuInit(0))
         context = self._got(driver.cuDevicePrimaryCtxRetain(self._got(driver.cuDeviceGet(0))))
         self._got(driver.cuCtxSetCurrent(context))
-        self._stream = self._got(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
+        self._stream = stream
         # The host sleeps while it waits, as trtcheck's does by default: it then launches kernels as late.
         flags = driver.CUevent_flags.CU_EVENT_BLOCKING_SYNC
         self._events = [self._got(driver.cuEventCreate(flags)) for _ in range(2)]
-        options = provider_options(0, tf32=tf32, cuda_graph=cuda_graph)
-        options["user_compute_stream"] = str(int(self._stream))
-        self._session = onnxruntime.InferenceSession(
-            str(path), session_options(threads), providers=[("CUDAExecutionProvider", options)]
-        )
+        self._session = session
         self._values = onnxruntime.OrtValue.ortvalue_from_numpy(images, "cuda", 0)
         scores = self._session.get_outputs()[0]
         shape = [len(images), scores.shape[1]]
@@ -103,7 +94,7 @@ class OnTheGpu:
         # ONNX Runtime would wait for the stream before it returns, and the last event come after that.
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         # -1 records none. It is always said: ONNX Runtime 1.32 takes 36 µs a run to find out that it is not.
-        self._run_options.add_run_config_entry("gpu_graph_id", "1" if cuda_graph else "-1")
+        self._run_options.add_run_config_entry("gpu_graph_id", GRAPH if cuda_graph else "-1")
 
     def sample(self, queries: int) -> Sampled:
         """Runs *queries* queries."""
@@ -126,15 +117,12 @@ class OnTheGpu:
         return values[0] if values else None
 
 
-@contextmanager
-def loop(
-    path: Path, images: np.ndarray, threads: int, *, gpu: bool, tf32: bool, cuda_graph: bool
-) -> Iterator[Loop]:
-    """A loop over the engine at *path*, warmed up."""
+def loop(loaded: Any, images: np.ndarray, *, gpu: bool, cuda_graph: bool) -> Loop:
+    """A loop over the session of the *loaded* engine, warmed up."""
     made: Loop
     if gpu:
-        made = OnTheGpu(path, images, threads, tf32=tf32, cuda_graph=cuda_graph)
+        made = OnTheGpu(loaded._session, loaded.stream.handle, images, cuda_graph=cuda_graph)
     else:
-        made = OnTheCpu(path, images, threads)
+        made = OnTheCpu(loaded._session, images)
     made.sample(10)
-    yield made
+    return made

@@ -182,10 +182,8 @@ def compare_loops(plan: Plan, written: resnet.Written, folder: Path) -> float:
                 for batch in plan.batches:
                     feeds = {"images": images[:batch]}
                     timer = loaded.timer(feeds, transfers=False, spin_wait=False)
-                    with loop(
-                        built, images[:batch], 0, gpu=plan is ON_GPU, tf32=build.tf32, cuda_graph=graph
-                    ) as bare:
-                        row = _in_turns(timer, bare)
+                    bare = loop(loaded, images[:batch], gpu=plan is ON_GPU, cuda_graph=graph)
+                    row = _in_turns(timer, bare)
                     worst = max(worst, abs(row[0] / row[1] - 1))
                     how = f"{'on' if timer.mode.cuda_graph else 'off'} | {batch} | {timer.mode.clock}"
                     times = " | ".join(

@@ -1,7 +1,8 @@
 """Times of two identical builds and a slower one on this machine's processor, as trtcheck takes them.
 
-Every process loads the builds anew and times them in ABBA rounds of which twelve make a measurement; none is
-drawn or used twice. The slower build has one layer more, of the same size as the others.
+Every process times the builds in ABBA rounds of which twelve make a measurement, and loads them anew every
+three rounds; no round is drawn or used twice. The slower build has one layer more, of the same size as the
+others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtcheck.backends import timing_reference
 from trtcheck.latency.measurement import ENGINE
-from trtcheck.latency.sampling import measure
+from trtcheck.latency.sampling import Reload, measure
+from trtcheck.latency.timing import Timer
 
 CHANNELS, SIDE = 16, 14
 FIRST_DEPTH = 18
@@ -112,17 +114,26 @@ def in_a_process(paths: Mapping[str, Path], taking: Taking) -> Process:
     feeds = {"input": np.random.default_rng(SEED).random((1, CHANNELS, SIDE, SIDE), dtype=np.float32)}
     rounds = ROUNDS * taking.measurements
     with ExitStack() as stack:
-        timers = {}
-        for build, path in paths.items():
-            loaded, _ = timing_reference(
-                path, BACKEND, threads=taking.threads, cuda_graph=False, spin_wait=False
-            )
-            stack.enter_context(closing(loaded))
-            # `measure` asks for an engine among the contestants; which one that is makes no difference to it.
-            timers[ENGINE if build == OLD else build] = loaded.timer(feeds, transfers=False, spin_wait=False)
+
+        def load() -> dict[str, Timer]:
+            stack.close()
+            timers = {}
+            for build, path in paths.items():
+                loaded, _ = timing_reference(
+                    path, BACKEND, threads=taking.threads, cuda_graph=False, spin_wait=False
+                )
+                stack.enter_context(closing(loaded))
+                # `measure` asks for an engine among the contestants; to it, one is as good as another.
+                name = ENGINE if build == OLD else build
+                timers[name] = loaded.timer(feeds, transfers=False, spin_wait=False)
+            return timers
+
+        began = time.perf_counter()
+        timers = load()
+        reload = Reload(load, time.perf_counter() - began)
         sampled = measure(
             timers, rounds=rounds, budget_s=taking.budget, undecided=lambda _timings, _share: False,
-            looks=((rounds, 1.0),), between=lambda: None, advance=lambda _rounds: None,
+            looks=((rounds, 1.0),), between=lambda: None, advance=lambda _rounds: None, reload=reload,
         )  # fmt: skip
     samples = {name: timed.samples_ms for name, timed in sampled.timings.items()}
     rounds_ms = {OLD: samples.pop(ENGINE), **samples}

@@ -26,8 +26,6 @@ STORED = 5
 MOST_ROUNDS = 96
 """Rounds at most where the measurement goes on as long as the verdict is open: eight times the usual."""
 ALPHA = 0.01
-LARGE_TERM = 0.003
-"""Twice the default session term."""
 LIMITS = ("mean:5%", "min:5%", "mean:2%")
 ASV_FACTORS = (1.05, 1.1)
 """pytest-benchmark's usual limit, and asv's default."""
@@ -70,17 +68,24 @@ class Rule:
     resampled: bool = False
 
 
-def ours() -> tuple[Rule, ...]:
-    """The rules of trtcheck, the strongest first."""
+def ours(term: float) -> tuple[Rule, ...]:
+    """The rules of trtcheck, the strongest first.
+
+    Args:
+        term: The default session term of the place where the times were taken.
+    """
+    twice = 2 * term
     return (
-        Rule(INTERLEAVED, interleaved),
-        Rule(ADAPTIVE, adaptive, resampled=True),
-        Rule(f"{INTERLEAVED}, p95", partial(interleaved, statistic="p95")),
+        Rule(INTERLEAVED, partial(interleaved, session_sd=term)),
+        Rule(ADAPTIVE, partial(adaptive, session_sd=term), resampled=True),
+        Rule(f"{INTERLEAVED}, p95", partial(interleaved, statistic="p95", session_sd=term)),
         Rule(f"{INTERLEAVED}, without session term", partial(interleaved, session_sd=0.0)),
+        Rule(f"{INTERLEAVED}, session term {100 * twice:g} %", partial(interleaved, session_sd=twice)),
         Rule(
-            f"{INTERLEAVED}, session term {100 * LARGE_TERM:g} %", partial(interleaved, session_sd=LARGE_TERM)
+            f"trtcheck ratio to another model, {STORED} stored sessions",
+            partial(ratio, session_sd=term),
+            STORED + 1,
         ),
-        Rule(f"trtcheck ratio to another model, {STORED} stored sessions", ratio, STORED + 1),
         Rule(f"trtcheck absolute median, {STORED} stored sessions", absolute, STORED + 1),
     )
 
@@ -92,21 +97,22 @@ def interleaved(times: Times, change: Change, number: int, **options: float | st
     return _answer(found, old, new)
 
 
-def adaptive(times: Times, change: Change, number: int) -> Answer:
+def adaptive(times: Times, change: Change, number: int, session_sd: float) -> Answer:
     """The same, with more rounds as long as the verdict is open; every look spends its share of alpha."""
     all_old, all_new = times.pair(change, number, MOST_ROUNDS)
     for rounds, share in judge.looks(ROUNDS, MOST_ROUNDS):
         old, new = all_old[:rounds], all_new[:rounds]
-        found = judge.latency(old, new, tolerance=TOLERANCE, alpha=ALPHA * share)
+        found = judge.latency(old, new, tolerance=TOLERANCE, alpha=ALPHA * share, session_sd=session_sd)
         if found.verdict is not Verdict.INCONCLUSIVE:
             break
     return _answer(found, old, new)
 
 
-def ratio(times: Times, change: Change, number: int) -> Answer:
+def ratio(times: Times, change: Change, number: int, session_sd: float) -> Answer:
     """The ratio to another model, with those of stored sessions."""
     stored, now, seconds = times.ratios(change, number, STORED)
-    return Answer(judge.latency_ratio(stored, now, tolerance=TOLERANCE, alpha=ALPHA).verdict, seconds)
+    found = judge.latency_ratio(stored, now, tolerance=TOLERANCE, alpha=ALPHA, session_sd=session_sd)
+    return Answer(found.verdict, seconds)
 
 
 def absolute(times: Times, change: Change, number: int) -> Answer:

@@ -38,7 +38,8 @@ from verdicts import percent, table
 
 from trtcheck.environment import processor, runtime_version, usable_cores
 from trtcheck.judge import Verdict, clopper_pearson
-from trtcheck.latency.sampling import BLOCK
+from trtcheck.judge.latency_bounds import SESSION_SD, SESSION_SD_PROCESSOR
+from trtcheck.latency.sampling import BLOCK, RELOAD
 
 IDENTICAL, SCALED, AT_TOLERANCE, AT_FIVE, BY_A_LAYER, BY_TWO = (
     "identical", "times 1.02", "scaled to +2 %", "scaled to +5 %", "a layer more", "two layers more",
@@ -51,9 +52,10 @@ CONFIDENCE = 0.975
 TEXT = f"""\
 Builds are identical, or one has a layer more (on the H100 a residual block) or two. A measurement of trtcheck
 is {ROUNDS} rounds in one process, with two blocks of every build in each. The tolerance is
-{100 * TOLERANCE:g} %, alpha 1 %, the session term the default. "{ROUNDS} to {MOST_ROUNDS} rounds" goes on as
-long as the verdict is open, as `pytest` does within its budget. p95 is judged beside the median, by the same
-rule. For the ratio to another model (here: the identical build) and for the absolute median, {STORED} other
+{100 * TOLERANCE:g} %, alpha 1 %, the session term the default: {100 * SESSION_SD:g} % on the GPU,
+{100 * SESSION_SD_PROCESSOR:g} % on the processor, where all builds are loaded anew every {RELOAD} rounds, as `pytest`
+does. "{ROUNDS} to {MOST_ROUNDS} rounds" goes on as long as the verdict is open, as `pytest` does within its
+budget. p95 is judged beside the median, by the same rule. For the ratio to another model (here: the identical build) and for the absolute median, {STORED} other
 processes are the stored sessions.
 
 The other tools answer by their own code. They get what they ask for: pytest-benchmark and the one-sided
@@ -201,9 +203,9 @@ def _reached(count: int, of: int, at_least: float, at_most: float) -> tuple[str,
     return told, "yes" if at_least <= share <= at_most else "no"
 
 
-def report(times: Times, measurements: int, pool: ProcessPoolExecutor) -> None:
-    """Prints the tables of one place."""
-    found = judged(times, ours(), measurements, pool)
+def report(times: Times, term: float, measurements: int, pool: ProcessPoolExecutor) -> None:
+    """Prints the tables of one place, whose default session term is *term*."""
+    found = judged(times, ours(term), measurements, pool)
     table(["rule", "goal", "found", "reached", "fails"], goals(found))
     apart = judged(times, others(), measurements, pool)
     show("Every rule as it is used:", times, {**found, **apart})
@@ -266,13 +268,13 @@ def main() -> None:
         count = QUICK_MEASUREMENTS if options.quick else MEASUREMENTS
         print("#### ResNet-50 FP16, batch 1, ONNX Runtime CUDA with CUDA graphs, one H100\n")
         print(f"{count:,} measurements whose rounds were drawn with replacement, from {spread(recorded)}\n")
-        report(recorded, count, pool)
+        report(recorded, SESSION_SD, count, pool)
     if not options.recorded_only:
         taking = Taking(options.minutes, threads=options.threads)
         taken = take(QUICK if options.quick else taking)
         with ProcessPoolExecutor(options.workers) as pool:
             show_taken(taken, options.threads)
-            report(taken.times, taken.times.measurements, pool)
+            report(taken.times, SESSION_SD_PROCESSOR, taken.times.measurements, pool)
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
 
 

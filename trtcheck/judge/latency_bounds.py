@@ -14,6 +14,9 @@ from trtcheck.judge.family import check_alpha
 SESSION_SD = 0.0015
 """Standard deviation between processes of the log ratio of two engines timed in the same rounds. Measured on
 an H100: .10 to .14 % over 8 processes, of which one was .31 % off; at 1 % this covers .35 %."""
+SESSION_SD_PROCESSOR = 0.003
+"""The same on a processor, where memory lies differently with every loading: .2 to .44 % between processes on
+an ordinary virtual machine, .27 to .35 % between loadings in one process."""
 SESSION_SD_ABSOLUTE = 0.003
 """The same of one engine's log time: .30 % over separate processes on the same H100."""
 FEWEST_ROUNDS = 8
@@ -160,7 +163,9 @@ def check_session_sd(session_sd: float) -> None:
         raise ValueError(f"session_sd is {session_sd}, expected 0 or more")
 
 
-def session_sd(stored_ratios: Sequence[float], standard_errors: Sequence[float]) -> float:
+def session_sd(
+    stored_ratios: Sequence[float], standard_errors: Sequence[float], least: float = SESSION_SD
+) -> float:
     """What differs between sessions: the default, or more where five stored sessions or more show it.
 
     The spread of the stored ratios less what their rounds explain. It is taken at its upper 80 % bound,
@@ -171,6 +176,7 @@ def session_sd(stored_ratios: Sequence[float], standard_errors: Sequence[float])
     Args:
         stored_ratios: Log ratios of the same two engines, one a session.
         standard_errors: Their standard errors from the spread of the rounds, in the same order.
+        least: The default.
 
     Raises:
         ValueError: The two differ in length, or hold what is not finite, or negative standard errors.
@@ -181,7 +187,7 @@ def session_sd(stored_ratios: Sequence[float], standard_errors: Sequence[float])
     if not (np.isfinite(ratios).all() and np.isfinite(errors).all() and (errors >= 0).all()):
         raise ValueError("expected finite ratios, and finite standard errors of 0 or more")
     if len(ratios) < FEWEST_SESSIONS:
-        return SESSION_SD
+        return least
     freedom = len(ratios) - 1
     spread = freedom * float(ratios.var(ddof=1)) / float(special.chdtri(freedom, CAUTION))
-    return max(SESSION_SD, math.sqrt(max(0.0, spread - float((errors**2).mean()))))
+    return max(least, math.sqrt(max(0.0, spread - float((errors**2).mean()))))

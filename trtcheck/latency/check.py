@@ -165,7 +165,7 @@ def _measured(
                     timed.samples_ms,
                     measured.timings[ENGINE].samples_ms,
                     alpha=gates.alpha,
-                    session_sd=session_sd(standing.baseline),
+                    session_sd=session_sd(measured.timings, standing.baseline),
                 )
             )
             for name, timed in rivals.items()

@@ -12,8 +12,10 @@ from trtcheck import judge
 from trtcheck.baselines.latency_schema import FEWEST_SESSIONS, LatencyBaseline, StoredSession
 from trtcheck.case import Gates, Verdict
 from trtcheck.judge import LatencyRule, LatencyVerdict
+from trtcheck.judge.latency_bounds import SESSION_SD, SESSION_SD_PROCESSOR
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Timings
 from trtcheck.latency.stored import ratios
+from trtcheck.latency.timing import Clock
 
 if TYPE_CHECKING:
     from trtcheck.judge import LimitVerdict
@@ -88,7 +90,7 @@ def compared(
     if rival is not None and rival in timings:
         verdict = judge.latency(
             timings[rival].samples_ms, timings[ENGINE].samples_ms, tolerance=0.0, alpha=alpha,
-            session_sd=session_sd(baseline),
+            session_sd=session_sd(timings, baseline),
         )  # fmt: skip
         found.append(Judged(FASTER_THAN, True, rival, verdict))
     return tuple(found)
@@ -124,7 +126,7 @@ def limited(
         batch: Images of a query.
         share: The share of alpha that this look may spend.
     """
-    return tuple(_limited(timings, gates, batch, gates.alpha * share, session_sd(baseline)))
+    return tuple(_limited(timings, gates, batch, gates.alpha * share, session_sd(timings, baseline)))
 
 
 def _limited(
@@ -166,7 +168,7 @@ def of_energy(joules_per_query: float | None, gates: Gates, batch: int) -> Limit
     return Limited("energy_mj", limit, measured, None, None, None, verdict)
 
 
-def session_sd(baseline: LatencyBaseline | None) -> float:
+def session_sd(timings: Mapping[str, Timings], baseline: LatencyBaseline | None) -> float:
     """What differs between sessions, from those that are stored of the very engine that was approved last.
 
     A rebuilt engine may be another one: its speed-up would pass for unrest, and hide slowdowns as large.
@@ -177,7 +179,8 @@ def session_sd(baseline: LatencyBaseline | None) -> float:
         for s in sessions
         if s.ratio is not None and baseline is not None and s.engine_digest == baseline.engine_digest
     ]
-    return judge.session_sd([ratio for ratio, _ in stored], [error for _, error in stored])
+    least = SESSION_SD_PROCESSOR if timings[ENGINE].mode.clock is Clock.HOST else SESSION_SD
+    return judge.session_sd([ratio for ratio, _ in stored], [error for _, error in stored], least)
 
 
 def _judged(
@@ -193,7 +196,7 @@ def _judged(
         }
         verdict = judge.latency(
             *figures[what], tolerance=tolerance, alpha=alpha, statistic="p95" if what == P95 else "median",
-            session_sd=session_sd(baseline),
+            session_sd=session_sd(timings, baseline),
         )  # fmt: skip
         return Judged(what, gated, "the approved engine", verdict)
     sessions = () if baseline is None else baseline.sessions
@@ -201,7 +204,9 @@ def _judged(
     stored = [] if of_ratio is None else [value for s in sessions if (value := of_ratio(s)) is not None]
     if reference is not None and len(stored) >= FEWEST_SESSIONS:
         now = ratios(engine, reference, percentile)
-        verdict = judge.latency_ratio(np.array(stored), now, tolerance=tolerance, alpha=alpha)
+        verdict = judge.latency_ratio(
+            np.array(stored), now, tolerance=tolerance, alpha=alpha, session_sd=session_sd(timings, baseline)
+        )
         return Judged(what, gated, f"{len(stored)} stored ratios to the reference", verdict)
     times = np.array([] if baseline is None else [_TIMES[what](s, baseline.batch) for s in sessions])
     verdict = judge.latency_absolute(times, _time_now(what, engine), tolerance=tolerance, alpha=alpha)

@@ -29,8 +29,24 @@ WARM_UP_SHARE = 1 / 3
 HEADROOM = 0.8
 """The part of the time left that is planned with: rounds may take longer than the warm-up foretold."""
 
+RELOAD = 3
+"""Rounds between two loadings, where engines are loaded anew: four loadings in a dozen rounds."""
+
 Look = tuple[int, float]
 """After how many rounds a verdict is asked for, and its share of alpha."""
+
+
+@dataclass(frozen=True)
+class Reload:
+    """How contestants are loaded anew, for what differs from one loading to the next.
+
+    Attributes:
+        load: Loads all of them, in their order; those before are closed.
+        seconds: What that takes.
+    """
+
+    load: Callable[[], Mapping[str, Timer]]
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +75,7 @@ def measure(
     looks: Sequence[Look],
     between: Callable[[], None],
     advance: Callable[[int], None],
+    reload: Reload | None = None,
     clock: Now = time.perf_counter,
 ) -> Sampled:
     """Warms up, then times all contestants in rounds until the verdict is settled or the budget used up.
@@ -74,6 +91,7 @@ def measure(
         looks: The plan, see `affordable`; the first look is after *rounds*.
         between: Called before each round.
         advance: Called with 1 after each round.
+        reload: Loads the contestants anew every three rounds; None leaves them loaded.
         clock: Tells the time, in seconds.
 
     Raises:
@@ -85,8 +103,11 @@ def measure(
     deadline = clock() + budget_s
     warm = warm_up(timers, budget_s * WARM_UP_SHARE, clock)
     began = clock()
-    queries = block_size(warm.query_s.values(), rounds, deadline - began)
-    round_s = 2 * queries * sum(warm.query_s.values())
+    # A block after each loading is run for nothing: it warms up.
+    blocks_a_round = 2 if reload is None else 2 + 1 / RELOAD
+    loading_s = 0.0 if reload is None else reload.seconds / RELOAD
+    queries = block_size(warm.query_s.values(), rounds, deadline - began - rounds * loading_s, blocks_a_round)
+    round_s = blocks_a_round * queries * sum(warm.query_s.values()) + loading_s
     blocks: list[Mapping[str, Block]] = []
     taken: list[Look] = []
     for target, share in affordable(looks, round_s, deadline - began):
@@ -97,6 +118,10 @@ def measure(
             if not undecided(_timings(timers, blocks), taken[-1][1]):
                 break
         while len(blocks) < target:
+            if reload is not None and blocks and len(blocks) % RELOAD == 0:
+                timers = reload.load()
+                for timer in timers.values():
+                    run_block(timer, queries)
             between()
             done = _round(timers, queries, len(blocks), lambda: clock() >= deadline)
             if done is None:
@@ -118,13 +143,14 @@ def run_for(timer: Timer, seconds: float, clock: Now = time.perf_counter) -> int
     return sum(len(block.samples_ms) for block in blocks)
 
 
-def block_size(query_s: Iterable[float], rounds: int, seconds: float) -> int:
+def block_size(query_s: Iterable[float], rounds: int, seconds: float, blocks_a_round: float = 2) -> int:
     """Queries of every block, fixed before the first round; the same for all, as percentiles depend on it.
 
     Args:
         query_s: What a query of each contestant takes, in seconds.
         rounds: Rounds of two blocks a contestant.
         seconds: What they may take.
+        blocks_a_round: Blocks a contestant with those that warm up.
 
     Returns:
         25; more where the fastest would be done with them within 10 ms; fewer where the rounds would not
@@ -132,7 +158,7 @@ def block_size(query_s: Iterable[float], rounds: int, seconds: float) -> int:
     """
     costs = tuple(query_s)
     wanted = max(BLOCK, math.ceil(SHORTEST_S / min(costs)))
-    fitting = int(HEADROOM * seconds / (2 * rounds * sum(costs)))
+    fitting = int(HEADROOM * seconds / (blocks_a_round * rounds * sum(costs)))
     return max(1, min(wanted, fitting))
 
 
