@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-GRAPH = "1000"
-"""Number of the loop's CUDA graph: trtcheck counts its own from 1."""
+FIRST_GRAPH = 1000
+"""Where the loops' CUDA graphs are numbered from, by batch size: trtcheck counts its own from 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,9 @@ class OnTheGpu:
         # ONNX Runtime would wait for the stream before it returns, and the last event come after that.
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         # -1 records none. It is always said: ONNX Runtime 1.32 takes 36 µs a run to find out that it is not.
-        self._run_options.add_run_config_entry("gpu_graph_id", GRAPH if cuda_graph else "-1")
+        self._run_options.add_run_config_entry(
+            "gpu_graph_id", str(FIRST_GRAPH + len(images)) if cuda_graph else "-1"
+        )
 
     def sample(self, queries: int) -> Sampled:
         """Runs *queries* queries."""
