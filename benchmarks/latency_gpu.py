@@ -242,7 +242,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("latency-gpu"), help="folder of the reports")
     parser.add_argument("--cpu", action="store_true", help="a tiny network on the processor")
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds a latency item (default: 4)")
+    parser.add_argument("--budget", type=float, default=6.0, help="seconds a latency item (default: 6)")
     parser.add_argument("--only", choices=["suite", "loops"], help="one half alone")
     options = parser.parse_args()
     plan, out = ON_CPU if options.cpu else ON_GPU, options.out.resolve()

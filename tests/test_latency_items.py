@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -165,7 +166,7 @@ def test_the_fixture_times_one_batch_size(suite: Suite) -> None:
     assert record["batch"] == 2
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "soon", "1e9", ""])
+@pytest.mark.parametrize("text", ["0", "-3", "soon", "1e9", "", "2", "\u0663\u0660"])
 def test_a_budget_that_is_none_is_a_usage_error(timed: Suite, text: str) -> None:
     result = timed.run("--trt-engine=fp32", f"--trt-latency-budget={text or ' '}")
     assert result.ret == 4
@@ -175,7 +176,7 @@ def test_a_budget_that_is_none_is_a_usage_error(timed: Suite, text: str) -> None
 @pytest.mark.parametrize(
     "line",
     ["batches = []", "batches = [0]", "batches = [1, 1]", 'batches = "1"', "rounds = 3", 'spin_wait = "yes"',
-     "batch = 4"],
+     "batch = 4", "batches = [2147483647]"],
 )  # fmt: skip
 def test_a_wrong_latency_table_is_a_collection_error_that_names_the_key(suite: Suite, line: str) -> None:
     suite.toml(f"[models.tiny.latency]\n{line}\n")
@@ -189,3 +190,147 @@ def test_checks_that_name_latency_need_the_table(suite: Suite) -> None:
     result = suite.run("--trt-engine=fp32")
     assert result.ret == 2
     result.stdout.fnmatch_lines(["*models.tiny.checks names latency*"])
+
+
+def test_a_budget_of_the_ini_file_is_named_as_what_it_is(timed: Suite) -> None:
+    result = timed.run("--trt-engine=fp32", "-o", "trt_latency_budget=soon")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*ini key trt_latency_budget is no time*"])
+    kept = timed.run("--trt-engine=fp32", "-o", "trt_latency_budget=soon", FAST, "--collect-only", "-q")
+    assert kept.ret == 0  # the command line comes first
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [("{16 = 1e-9}", 16), ('{1 = 5.0, "8" = 9.0}', 8), ("{4 = 1.0, 40 = 10.0}", 40)],
+)  # fmt: skip
+def test_a_limit_for_a_batch_size_that_is_not_timed_would_hold_whatever_happens(
+    suite: Suite, limit: str, found: int
+) -> None:
+    suite.toml(f"{LATENCY}[models.tiny.gates]\nlatency_p95_ms = {limit}\n")
+    result = suite.run("--trt-engine=fp32", FAST)
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(
+        ["*models.tiny.gates.latency_p95_ms has a limit for a batch size that is not timed*",
+         "*one of batches = [[]1, 4[]]*", f"*found: *batch {found}"]
+    )  # fmt: skip
+    # Where latency is not among the checks, the limits are those of tests in Python.
+    suite.toml(f"{LATENCY}[models.tiny.gates]\nlatency_p95_ms = {limit}\n", checks=["build"])
+    assert suite.run("--trt-engine=fp32", FAST).ret == 0
+
+
+@pytest.mark.parametrize("key", ["\uff11", "\u00b2", "-1", "0", " 1", "1_0", ""])
+def test_batch_sizes_of_limits_are_plain_digits(suite: Suite, key: str) -> None:
+    suite.toml(f'{LATENCY}[models.tiny.gates]\nlatency_ms = {{"{key}" = 5.0}}\n')
+    result = suite.run("--trt-engine=fp32", FAST)
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["*models.tiny.gates.latency_ms has a wrong value*"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["batch='x'", "batch=''", "batch=0", "batch=-1", "batch=True", "batch=1.5", "batch=float('nan')",
+     "batch=10**12", "batch=2**31 - 1", "batch=[1]", "ms='x'", "ms=float('nan')", "ms={2: 1e-9}",
+     "p95_ms={4: 1e-9}", "throughput_drop=1", "speedup=0", "faster_than=''", "slowdown=-0.1"],
+)  # fmt: skip
+def test_what_the_fixture_cannot_time_is_a_failure_that_names_the_argument(suite: Suite, wrong: str) -> None:
+    suite.pytester.makepyfile(test_wrong=f"def test_wrong(trt_check): trt_check.latency({wrong})")
+    result = suite.run("test_wrong.py", "--trt-engine=fp32", FAST)
+    assert result.ret == 1
+    name = wrong.partition("=")[0]
+    result.stdout.re_match_lines([rf".*trt_check\.latency\(\): (latency_)?{name} has a wrong value"])
+    [record] = [i for i in suite.report()["items"] if i["check"] == "latency"]
+    assert record["verdict"] == "error"
+
+
+def test_a_mark_that_names_no_model_is_a_sentence(suite: Suite) -> None:
+    suite.pytester.makepyfile(
+        test_mark="""
+        import pytest
+
+        @pytest.mark.trtcheck(model=["tiny"])
+        def test_mark(trt_check):
+            trt_check.build()
+        """
+    )
+    result = suite.run("test_mark.py", "--trt-engine=fp32")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*which model is meant?*", "*found: *tiny*"])
+
+
+def test_workers_time_as_one_process_does(timed: Suite) -> None:
+    args = ("--trt-engine=fp32,fp16", "-k", "latency", FAST)
+    assert timed.run(*args, "-n", "2", plugins=["xdist"], process=True, report="two").ret == 0
+    items = latency_items(timed, "two")
+    assert {name: item["verdict"] for name, item in items.items()} == {
+        "tiny[fp32]::latency-b1": "inconclusive", "tiny[fp32]::latency-b4": "inconclusive",
+        "tiny[fp16]::latency-b1": "skipped", "tiny[fp16]::latency-b4": "skipped",
+    }  # fmt: skip
+    record = items["tiny[fp32]::latency-b4"]
+    assert record["batch"] == 4
+    assert len(record["round_medians_ms"]["engine"]) == len(record["round_medians_ms"]["reference"]) >= 1
+
+
+def test_figures_stand_in_junit_by_model_engine_and_batch_size(timed: Suite) -> None:
+    timed.run("--trt-engine=fp32", "-k", "latency-b4", FAST, "--junitxml=junit.xml")
+    properties = {
+        found.get("name"): found.get("value")
+        for found in ElementTree.parse(timed.path / "junit.xml").iter("property")
+    }
+    prefix = "trtcheck.tiny.fp32.latency.b4"
+    assert properties[f"{prefix}.verdict"] == "inconclusive"
+    assert float(properties[f"{prefix}.median_ms"]) > 0
+    assert float(properties[f"{prefix}.throughput"]) > 0
+    assert not any(name.startswith("trtcheck.tiny.fp32.latency.b1") for name in properties)
+
+
+@pytest.fixture
+def _serial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets inner runs have pytest-benchmark where these tests run in a worker: there it turns itself off."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
+@pytest.mark.usefixtures("_serial")
+def test_items_of_a_suite_are_rows_of_pytest_benchmark(timed: Suite) -> None:
+    args = ("--trt-engine=fp32,fp16", FAST)
+    result = timed.run(*args, "--benchmark-only", "--benchmark-json=rows.json", plugins=["benchmark"])
+    assert result.ret == 0
+    rows = {row["name"]: row for row in json.loads((timed.path / "rows.json").read_text())["benchmarks"]}
+    assert sorted(rows) == ["tiny[fp32]::latency-b1", "tiny[fp32]::latency-b4"]
+    items = latency_items(timed)
+    assert set(items) == {
+        f"tiny[{engine}]::latency-b{size}" for engine in ("fp32", "fp16") for size in (1, 4)
+    }
+    row, record = rows["tiny[fp32]::latency-b4"], items["tiny[fp32]::latency-b4"]
+    assert row["stats"]["median"] == pytest.approx(record["latency"]["median_ms"] / 1e3)
+    assert row["stats"]["rounds"] == record["latency"]["samples"]
+    assert row["extra_info"]["environment"] == record["environment_digest"]
+    assert (row["extra_info"]["precision"], row["extra_info"]["batch"]) == ("fp32", 4)
+
+
+@pytest.mark.parametrize("flag", ["--benchmark-disable", "--benchmark-skip"])
+def test_pytest_benchmark_may_forbid_timing_and_nothing_else(timed: Suite, flag: str) -> None:
+    result = timed.run("--trt-engine=fp32", "--trt-update-baselines", flag, plugins=["benchmark"])
+    assert result.ret == 0
+    assert "skipped" in str(result.parseoutcomes())
+    assert timed.item("fp32", "recall")["verdict"] == "pass"
+    assert not list((timed.path / "baselines").rglob("latency-*"))
+
+
+@pytest.mark.usefixtures("_serial")
+def test_a_rerun_is_one_record_and_one_row(timed: Suite) -> None:
+    timed.toml(f"{LATENCY}[models.tiny.gates]\nlatency_ms = 1e-9\n")
+    result = timed.run(
+        "--trt-engine=fp32", "-k", "latency-b4", FAST, "--reruns=2", "--benchmark-json=rows.json",
+        plugins=["benchmark", "rerunfailures"],
+    )  # fmt: skip
+    assert result.ret == 1
+    assert result.parseoutcomes()["rerun"] == 2
+    assert [record["verdict"] for record in latency_items(timed).values()] == ["fail"]
+    assert len(json.loads((timed.path / "rows.json").read_text())["benchmarks"]) == 1
+
+
+def test_only_builds_means_that_nothing_is_timed(timed: Suite) -> None:
+    collected = timed.run("--trt-engine=fp32", "--trt-build-only", "--collect-only", "-q").stdout.str()
+    assert "tiny[fp32]::build" in collected
+    assert "latency" not in collected

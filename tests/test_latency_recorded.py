@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,35 @@ def test_a_computation_of_no_time_is_refused(tmp_path: Path) -> None:
         measured(read)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [{"latencyMs": 1e300, "computeMs": 1.0}, {"latencyMs": 1e-320, "computeMs": 1e-320},
+     {"latencyMs": 2.0, "computeMs": 1e-300}, {"latencyMs": 2.0, "computeMs": 1.0, "startH2dMs": 1e308},
+     {"latencyMs": 2.0, "computeMs": 1.0, "startH2dMs": -1.0}],
+)  # fmt: skip
+def test_times_that_no_device_takes_are_damage(tmp_path: Path, entry: dict[str, float]) -> None:
+    read = recording(tmp_path / "board", [2.0])
+    (read.path / "times-0.json").write_text(json.dumps([{"latencyMs": 2.0, "computeMs": 1.5}, entry]))
+    with pytest.raises(EngineError) as caught:
+        read_recording(read.path)
+    assert "times-0.json: entry 1 is no time" in str(caught.value)
+    assert "1e-06" in str(caught.value)
+
+
+def test_times_in_another_order_than_they_were_taken_are_refused(tmp_path: Path) -> None:
+    read = recording(tmp_path / "board", [2.0, 3.0, 4.0])
+    path = read.path / "times-0.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    with pytest.raises(EngineError, match="entry 1 began before the one above it"):
+        read_recording(read.path)
+
+
+@pytest.mark.parametrize("key", ["batch", "images"])
+def test_sizes_of_a_sidecar_are_no_larger_than_any_array(tmp_path: Path, key: str) -> None:
+    with pytest.raises(EngineError, match=f"{key} has a wrong value"):
+        recording(tmp_path / "board", [2.0], said=f"{key} = 1{'0' * 400}\n")
+
+
 # Judged by the same functions
 
 
@@ -227,3 +257,29 @@ def test_a_recording_is_approved_and_the_next_one_compared(suite: Suite) -> None
     failed = suite.run(same, "-k", "latency")
     failed.assert_outcomes(failed=1, deselected=5)
     failed.stdout.fnmatch_lines(["*energy 12.*at most 12*"])
+
+
+def test_a_recording_is_not_passed_off_as_another_batch_size(suite: Suite) -> None:
+    suite.data(**suite_models.arrays(32))
+    board = recorded_board(suite, "now", runs_of(1, 1))
+    suite.pytester.makepyfile(
+        test_board="""
+        import pytest
+
+        @pytest.mark.parametrize("batch", [8, 16])
+        def test_speed(trt_check, batch):
+            assert trt_check.latency(batch=batch, ms=100.0).measured["batch"] == 8
+        """
+    )
+    result = suite.run("test_board.py", board)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*orin was recorded at another batch size*", "*batch 16*", "*batch 8*"])
+
+
+def test_limits_may_be_those_of_a_recordings_batch_size(suite: Suite) -> None:
+    suite.data(**suite_models.arrays(32))
+    board = recorded_board(suite, "now", runs_of(1, 1))
+    suite.toml("[models.tiny.latency]\n[models.tiny.gates]\nlatency_ms = {8 = 0.5}\n")
+    assert suite.run(board, "-k", "latency").ret == 1
+    [record] = [item for item in suite.report()["items"] if item["check"] == "latency"]
+    assert (record["verdict"], record["limits"][0]["limit"]) == ("fail", 0.5)

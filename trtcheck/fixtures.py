@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from trtcheck import given
 from trtcheck.case import Case, Check, DropTest, EngineSpec, Gates, LatencySpec, Outcome, Verdict
 from trtcheck.dispatch import timed_batches
-from trtcheck.errors import TrtcheckError
+from trtcheck.errors import CaseError, TrtcheckError
 from trtcheck.item_records import add_outcome
 from trtcheck.runtime import RUNTIME, Runtime
 
@@ -40,15 +41,18 @@ def trt_case(request: pytest.FixtureRequest) -> Case:
         cases = {case.name: case for case in read_suite(path)}
     except TrtcheckError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
-    wanted = _mark_keywords(request.node).get("model") or next(iter(cases))
-    if wanted not in cases or (len(cases) > 1 and not _mark_keywords(request.node).get("model")):
+    named = _mark_keywords(request.node).get("model")
+    wanted = named or (next(iter(cases)) if len(cases) == 1 else None)
+    # Compared one by one, since a mark may hold anything.
+    case = next((case for name, case in cases.items() if name == wanted), None)
+    if case is None:
         pytest.fail(
             f"{path}: which model is meant?\n"
             f"  expected: @pytest.mark.trtcheck(model=…) with one of: {', '.join(cases)}\n"
-            f"  found:    {_mark_keywords(request.node).get('model') or 'none'}",
+            f"  found:    {named or 'none'}",
             pytrace=False,
         )
-    return cases[wanted]
+    return case
 
 
 @pytest.fixture(scope="session")
@@ -228,8 +232,28 @@ class TrtCheck:
             "throughput_drop": throughput_drop, "latency_ms": ms, "latency_p95_ms": p95_ms,
             "throughput": throughput, "energy_mj": energy_mj, "speedup": speedup, "faster_than": faster_than,
         }  # fmt: skip
-        timed = timed_batches(replace(self.case, latency=self.case.latency or LatencySpec()), self._engine)
-        return self._judge(Check.LATENCY, gates, timed[0] if batch is None else batch)
+        try:
+            for name, limit in gates.items():
+                if isinstance(limit, Mapping):
+                    raise given.wrong(f"{_LATENCY}: {name}", "a number: one batch size is timed", limit)
+            return self._judge(Check.LATENCY, gates, self._size(batch))
+        except CaseError as error:
+            raise self._failure(Check.LATENCY, error) from None
+
+    def _size(self, batch: object) -> int | None:
+        """Images of a query; None for a recording's own.
+
+        Raises:
+            CaseError: The batch size that is asked for is none.
+        """
+        if batch is None:
+            spec = self.case.latency or LatencySpec()
+            return timed_batches(replace(self.case, latency=spec), self._engine)[0]
+        expected, read = given.SIZE
+        size: int | None = read(batch)
+        if size is None:
+            raise given.wrong(f"{_LATENCY}: batch", expected, batch)
+        return size
 
     def confusion(self) -> tuple[Confusion, Confusion]:
         """Confusion of the reference and of the engine."""
@@ -244,11 +268,11 @@ class TrtCheck:
         from trtcheck.items import RegressionError, conclude, timed
         from trtcheck.suite import changed_gates
 
-        given = {name: value for name, value in limits.items() if value is not None}
+        changes = {name: value for name, value in limits.items() if value is not None}
         known = _OF_OUTPUTS if check is Check.OUTPUTS else limits
         settings = self._runtime.settings
         try:
-            gates = changed_gates(self.case.gates, given, f"trt_check.{check.value}()", known)
+            gates = changed_gates(self.case.gates, changes, f"trt_check.{check.value}()", known)
             case = replace(self.case, gates=gates)
             if check is Check.LATENCY:
                 outcome = timed(self._item, case, self._engine, batch)
@@ -273,6 +297,9 @@ class TrtCheck:
         )  # fmt: skip
         return pytest.fail.Exception(str(error), pytrace=False)
 
+
+_LATENCY = "trt_check.latency()"
+"""What messages about its arguments name."""
 
 _OF_OUTPUTS = ("max_abs", "max_rel", "relative_l2", "cosine", "kl", "top1_agreement", "churn")
 """The gates of the check ``outputs``."""

@@ -232,7 +232,18 @@ def flag(value: object) -> bool | None:
 def sizes(value: object) -> tuple[int, ...] | None:
     """Different batch sizes, ascending; one number is one of them."""
     found = counts((value,) if whole(value) is not None else value)
-    return tuple(sorted(found)) if found is not None and len(set(found)) == len(found) else None
+    fits = found is not None and len(set(found)) == len(found) and max(found) <= _MOST_IMAGES
+    return tuple(sorted(found)) if found is not None and fits else None
+
+
+def one_size(value: object) -> int | None:
+    """The batch size *value*."""
+    number = count(value)
+    return number if number is not None and number <= _MOST_IMAGES else None
+
+
+_MOST_IMAGES = 2**20
+"""More images than any query has: a batch, unlike a data set, is held in memory as a whole."""
 
 
 def rounds(value: object) -> int | None:
@@ -266,20 +277,18 @@ def by_batch(value: object) -> dict[int, float] | float | None:
 
 
 def _size(value: object) -> int | None:
-    return (
-        count(int(value))
-        if isinstance(value, str) and value.isdecimal() and len(value) < 11
-        else count(value)
-    )
+    plain = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 11
+    return count(int(value)) if isinstance(value, str) and plain else count(value)
 
 
 def text(value: object) -> str | None:
     """The string *value* if it is not empty."""
-    return value if isinstance(value, str) and value else None
+    return str(value) if isinstance(value, str) and value else None
 
 
 FLAG: Reader = ("True or False", flag)
-SIZES: Reader = ("different batch sizes, each a whole number of 1 or more", sizes)
+SIZES: Reader = (f"different batch sizes, each a whole number from 1 to {_MOST_IMAGES}", sizes)
+SIZE: Reader = (f"a whole number from 1 to {_MOST_IMAGES}", one_size)
 ROUNDS: Reader = (f"a whole number from {_FEWEST_ROUNDS} to {_MOST_ROUNDS}", rounds)
 SLOWDOWN: Reader = ("a number from 0 to 10", slowdown)
 BELOW_ONE: Reader = ("a number from 0 to below 1", below_one)

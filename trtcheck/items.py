@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from trtcheck.case import Case, Check, EngineSpec, Outcome, Verdict, applies
+from trtcheck.case import Case, Check, EngineKind, EngineSpec, Outcome, Verdict, applies
 from trtcheck.dispatch import judge, judge_latency, prepare, strict_by, timed_batches
-from trtcheck.errors import BackendError, EngineError, SuiteError, TrtcheckError
+from trtcheck.errors import BackendError, CaseError, EngineError, SuiteError, TrtcheckError
 from trtcheck.item_records import OUTCOMES, PENDING, add_outcome, asides
 from trtcheck.runtime import RUNTIME, Runtime
 from trtcheck.settings import HOW_TO_ASK
-from trtcheck.suite import default_engines, read_suite
+from trtcheck.suite import default_engines, read_suite, require_timed
 
 
 class RegressionError(Exception):
@@ -36,6 +36,9 @@ class SuiteFile(pytest.File):
             engines = runtime.settings.engines
             if engines is None:
                 engines = default_engines(case, self.path)
+            # At which batch size a recording was timed is not known before it is read.
+            if all(engine.kind is not EngineKind.RECORDING for engine in engines):
+                require_timed(case, self.path)
             if not engines:
                 yield SkippedModel.from_parent(self, name=case.name)
             for engine in engines:
@@ -179,6 +182,13 @@ def timed(item: pytest.Item, case: Case, engine: EngineSpec, batch: int | None) 
         )
     runtime = item.config.stash[RUNTIME]
     outcome, samples_ms = judge_latency(runtime.workbench, runtime.settings, case, engine, batch)
+    found = outcome.measured.get("batch", batch)
+    if batch is not None and found != batch:
+        raise CaseError(
+            f"{engine.name} was recorded at another batch size", where=engine.path,
+            expected=f"times at batch {batch}", found=f"batch {found}",
+            hint="leave batch out: a recording has but its own",
+        )  # fmt: skip
     bench.record(item, outcome, samples_ms, engine.precision.value if engine.precision else None)
     return outcome
 

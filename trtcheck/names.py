@@ -34,6 +34,10 @@ def points(value: float | None) -> str:
     return f"{number:.{digits}f} points"
 
 
+_READABLE = 1e9
+"""Shares beyond it are told with an exponent: decimals end at some length."""
+
+
 def percent(share: float, *, up: bool = False) -> str:
     """A fraction of 1 in percent with two significant digits: ``9 %``, ``.02 %``.
 
@@ -41,6 +45,8 @@ def percent(share: float, *, up: bool = False) -> str:
         share: The fraction.
         up: Round up, as a bound that must not promise too much.
     """
+    if not abs(share) < _READABLE:
+        return f"{share * 100:.2g} %"
     # Twelve digits first: 9.000000000000002 is 9, also where it is rounded up.
     exact = Decimal(f"{share * 100:.12g}")
     if not exact:

@@ -9,8 +9,9 @@ from typing import Any
 from trtcheck import approved_engines
 from trtcheck.baselines import documents, latency_schema, latency_store
 from trtcheck.baselines.approve import failed, told
-from trtcheck.baselines.latency_schema import FEWEST_SESSIONS, LatencyBaseline, LatencyRun
+from trtcheck.baselines.latency_schema import LatencyBaseline, LatencyRun
 from trtcheck.errors import BaselineError, TrtcheckError
+from trtcheck.judge.latency_bounds import FEWEST_SESSIONS
 
 
 def state(root: Path, run: LatencyRun) -> dict[str, Any]:

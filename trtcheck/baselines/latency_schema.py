@@ -12,8 +12,6 @@ from trtcheck.baselines import documents
 from trtcheck.baselines.documents import count, text
 
 SCHEMA_VERSION = 1
-FEWEST_SESSIONS = 5
-"""Stored sessions that a comparison without the approved engine needs."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,10 @@ class StoredSession:
         throughput: Images per second.
         ratio: log(median / the reference's median), Hodges-Lehmann over rounds; None without a reference.
         ratio_p95: The same of the 95th percentiles.
+        ratio_seconds: The same of what the rounds took by the host's clock, the inverse of throughput.
         ratio_se: Standard error of *ratio* from the spread of its rounds.
+        reference: Digest of what the reference was and how it was timed: ratios to another one are not
+            compared.
     """
 
     id: str
@@ -42,7 +43,9 @@ class StoredSession:
     throughput: float
     ratio: float | None = None
     ratio_p95: float | None = None
+    ratio_seconds: float | None = None
     ratio_se: float | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,15 +156,22 @@ def _read(document: dict[str, Any]) -> LatencyBaseline:
 
 
 def _session(row: Mapping[str, Any]) -> StoredSession:
-    error = None if row["ratio_se"] is None else _finite(row["ratio_se"])
-    if error is not None and error < 0:
+    ratios = {name: None if row[name] is None else _log(row[name]) for name in _RATIOS}
+    if (error := ratios["ratio_se"]) is not None and error < 0:
         raise ValueError(f"ratio_se is {error:g}, and no spread is negative")
     return StoredSession(
         id=text(row["id"]), started=text(row["started"]), engine_digest=text(row["engine_digest"]),
         rounds=_positive(row["rounds"]), median_ms=_time(row["median_ms"]), p95_ms=_time(row["p95_ms"]),
-        throughput=_time(row["throughput"]), ratio=None if row["ratio"] is None else _finite(row["ratio"]),
-        ratio_p95=None if row["ratio_p95"] is None else _finite(row["ratio_p95"]), ratio_se=error,
+        throughput=_time(row["throughput"]), **ratios,
+        reference=None if row["reference"] is None else text(row["reference"]),
     )  # fmt: skip
+
+
+_RATIOS = ("ratio", "ratio_p95", "ratio_seconds", "ratio_se")
+"""Figures that a session without a reference has not."""
+
+_LARGEST = 1e12
+"""Beyond it a figure is a mistake of whoever wrote it, and intervals would no longer be numbers."""
 
 
 def _positive(value: object) -> int:
@@ -171,8 +181,14 @@ def _positive(value: object) -> int:
 
 
 def _time(value: object) -> float:
-    if (found := _finite(value)) <= 0:
-        raise ValueError(f"{value!r} is not above 0")
+    if not 0 < (found := _finite(value)) <= _LARGEST:
+        raise ValueError(f"{value!r} is not {'above 0' if found <= 0 else 'below a million million'}")
+    return found
+
+
+def _log(value: object) -> float:
+    if abs(found := _finite(value)) > math.log(_LARGEST):
+        raise ValueError(f"{value!r} is the logarithm of no ratio between times")
     return found
 
 

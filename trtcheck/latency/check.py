@@ -86,11 +86,11 @@ def _concluded(
         clauses += [f"cannot tell: {words.limit(row)}" for row in open_limits]
         return Verdict.INCONCLUSIVE, "; ".join([*clauses, told])
     held = [words.limit(row) for row in limits] + [words.change(row) for row in judged if row.gated]
-    if not judged:
+    if all(row.verdict.rule is LatencyRule.NONE for row in rows if row.what == MEDIAN):
         # The limits hold, which is something; that nothing was compared stands in the notes and the report.
         missing = next(row.verdict.reason for row in rows if row.what == MEDIAN)
         nothing = standing.state["message"] if standing.baseline is None else missing
-        return (Verdict.PASS if limits else Verdict.INCONCLUSIVE), "; ".join([*held, told, str(nothing)])
+        return (Verdict.PASS if held else Verdict.INCONCLUSIVE), "; ".join([*held, told, str(nothing)])
     return Verdict.PASS, "; ".join([told, *held])
 
 
@@ -103,13 +103,10 @@ def _then_and_now(result: LatencyResult) -> dict[str, str]:
     timings = result.measurement.timings
     if APPROVED not in timings:
         return {}
-    shares = {MEDIAN: 50, P95: 95}
+    figures = {name: figures_of(timings[name], 1) for name in (APPROVED, ENGINE)}
     return {
-        what: " -> ".join(
-            words.milliseconds(float(np.percentile(timings[name].samples_ms, share)))
-            for name in (APPROVED, ENGINE)
-        )
-        for what, share in shares.items()
+        what: " -> ".join(words.milliseconds(found[f"{what}_ms"]) for found in figures.values())
+        for what in (MEDIAN, P95)
     }
 
 

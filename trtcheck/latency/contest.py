@@ -140,7 +140,8 @@ def hold(
         lowered = made_from(case, built)
         baseline = wanted.find(environment, lowered)
         if baseline is not None:
-            field.invite(APPROVED, lambda: _approved(loads, case, engine, built, spec, baseline))
+            kept = approved_engines.find(loads.cache_root, baseline.engine_digest, baseline.engine_suffix)
+            field.invite(APPROVED, lambda: _approved(loads, case, engine, built, spec, baseline, kept))
         shown = {ENGINE: f"{info.name} {info.version} {engine.name}"}
         field.invite(REFERENCE, lambda: _reference(loads, case, engine, spec, shown))
         rival = wanted.rival
@@ -149,10 +150,11 @@ def hold(
         with timing_lock(None if gpu is None else gpu.uuid, _log.info):
             measured = _timed(field, gpu, loads.threads, spec, wanted, baseline, advance)
     own = digests.of_files([built.path])
+    beside = digests.of_json([resolved.model_digest, shown.get(REFERENCE)])
     run = LatencyRun(
         model=case.name, engine=engine.name, batch=wanted.batch, environment=environment, lowered=lowered,
         engine_path=str(built.path), engine_suffix=built.path.suffix,
-        session=session_of(measured, loads.session, started, own), unhealthy=what_is_wrong(measured),
+        session=session_of(measured, loads.session, started, own, beside), unhealthy=what_is_wrong(measured),
     )  # fmt: skip
     return LatencyResult(
         measurement=measured, runs=(run,), shown=shown, backend=info.name,
@@ -277,9 +279,8 @@ class _Field(Closing):
 
 def _approved(
     loads: Loads, case: Case, engine: EngineSpec, built: BuiltEngine, spec: LatencySpec,
-    baseline: LatencyBaseline,
+    baseline: LatencyBaseline, kept: Path | None,
 ) -> TimedEngine:  # fmt: skip
-    kept = approved_engines.find(loads.cache_root, baseline.engine_digest, baseline.engine_suffix)
     if kept is None:
         raise EngineError(
             f"the approved engine {digests.short(baseline.engine_digest)} is not kept on this machine",

@@ -39,7 +39,7 @@ def timing_lock(uuid: str | None, wait: Callable[[str], None] | None = None) -> 
         except Timeout:
             told(f"another process times on {device}: waiting for it to end ({path})")
             lock.acquire(poll_interval=_ASK_AGAIN)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         told(f"{device} is timed without keeping others from timing there, too: {error}")
     try:
         yield

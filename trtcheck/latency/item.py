@@ -16,10 +16,10 @@ from trtcheck.errors import BaselineError, CaseError
 from trtcheck.latency import judged
 from trtcheck.latency.check import Standing, outcome
 from trtcheck.latency.contest import Wanted, require_batch
-from trtcheck.latency.measurement import ENGINE
+from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE
 
 if TYPE_CHECKING:
-    from trtcheck.baselines.latency_schema import LatencyBaseline
+    from trtcheck.baselines.latency_schema import LatencyBaseline, StoredSession
     from trtcheck.latency.record import LatencyResult
     from trtcheck.session import Workbench
     from trtcheck.settings import Settings
@@ -59,7 +59,7 @@ def judge(
             numerics=workbench.built(case, engine).numerics,
         )  # fmt: skip
         return skipped, np.empty(0)
-    case = replace(case, gates=replace(case.gates, faster_than=_rival_name(case, engine)))
+    case = replace(case, gates=replace(case.gates, faster_than=_rival_name(workbench, case, engine)))
     result = measured(workbench, settings, case, engine, batch)
     samples = result.measurement.timings[ENGINE].samples_ms.ravel()
     return outcome(result, case.gates, _standing(settings, result)), samples
@@ -70,10 +70,10 @@ def measured(
 ) -> LatencyResult:
     """What was measured, once a session."""
     size = 0 if batch is None else batch
-    rival = case.gates.faster_than
+    rival = _rival(workbench, settings, case, engine)
     wanted = Wanted(
         batch=size, budget=settings.latency_budget,
-        rival=None if rival is None else _engine_called(rival, settings),
+        rival=rival,
         find=partial(_baseline, settings, case.name, engine.name, size),
         undecided=lambda timings, baseline, share: judged.undecided(
             timings, baseline, case.gates, size, share
@@ -92,19 +92,46 @@ def untimed(workbench: Workbench, case: Case, engine: EngineSpec) -> str | None:
     return why_untimed(built)
 
 
-def _rival_name(case: Case, engine: EngineSpec) -> str | None:
+def _rival_name(workbench: Workbench, case: Case, engine: EngineSpec) -> str | None:
     """The engine that must be slower than *engine*, where the gate bears on it.
 
-    A limit for the whole model asks nothing of the rival itself, nor of engines of wider precision.
+    A limit for the whole model asks nothing of the rival itself, nor of engines of no narrower precision; of
+    those whose precision is not known (files) it is asked.
     """
     name = case.gates.faster_than
     if name is None or name == engine.name:
         return None
     known = {precision.value: precision for precision in Precision}
     rival, own = known.get(name), engine.precision
+    if engine.kind is EngineKind.RECORDING:
+        own = known.get(workbench.built(case, engine).facts.get("precision") or "")
     if rival is not None and own is not None and WIDTHS[own] >= WIDTHS[rival]:
         return None
     return name
+
+
+def _rival(workbench: Workbench, settings: Settings, case: Case, engine: EngineSpec) -> EngineSpec | None:
+    """The engine of gate ``faster_than``, to be timed beside *engine*; None for none, and for a recording.
+
+    Raises:
+        CaseError: There is no such engine, or its time cannot be taken.
+        TrtcheckError: It cannot be built.
+    """
+    if case.gates.faster_than is None or engine.kind is EngineKind.RECORDING:
+        return None
+    rival = _engine_called(case.gates.faster_than, settings)
+    where = f"faster_than = '{rival.name}' of {case.name}[{engine.name}]"
+    if rival.name in (ENGINE, APPROVED, REFERENCE):
+        raise CaseError(
+            f"{where} is the name of something else that is timed", found=rival.name,
+            hint="rename the engine's file",
+        )  # fmt: skip
+    why = "nothing is timed of a recording beside an engine that runs here"
+    if rival.kind is not EngineKind.RECORDING:
+        why = why_untimed(workbench.built(case, rival)) or ""
+    if why:
+        raise CaseError(f"{where} cannot be judged", expected="an engine that is timed here", found=why)
+    return rival
 
 
 def _engine_called(name: str, settings: Settings) -> EngineSpec:
@@ -155,4 +182,15 @@ def _standing(settings: Settings, result: LatencyResult) -> Standing:
     notes = found.notes
     if len(others) < len(found.baseline.sessions):
         notes = (*notes, "these very times are among the approved ones; they are compared with the others")
-    return Standing(state, replace(found.baseline, sessions=others), notes)
+    beside = result.run.session.reference
+    sessions = tuple(session if session.reference == beside else _by_itself(session) for session in others)
+    foreign = sum(session.ratio is not None for session in others if session.reference != beside)
+    if foreign and beside is not None and APPROVED not in result.measurement.timings:
+        told = f"{foreign} of {len(others)} stored sessions"
+        notes = (*notes, f"the reference of {told} was another one: their ratios to it are not compared")
+    return Standing(state, replace(found.baseline, sessions=sessions), notes)
+
+
+def _by_itself(session: StoredSession) -> StoredSession:
+    """The session without its ratios: a model that grew makes its reference slower, too."""
+    return replace(session, ratio=None, ratio_p95=None, ratio_seconds=None, ratio_se=None)

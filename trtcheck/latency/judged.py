@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trtcheck import judge
-from trtcheck.baselines.latency_schema import FEWEST_SESSIONS, LatencyBaseline, StoredSession
+from trtcheck.baselines.latency_schema import LatencyBaseline
 from trtcheck.case import Gates, Verdict
 from trtcheck.judge import LatencyRule, LatencyVerdict
-from trtcheck.judge.latency_bounds import SESSION_SD, SESSION_SD_PROCESSOR
+from trtcheck.judge.latency_bounds import FEWEST_SESSIONS, SESSION_SD, SESSION_SD_PROCESSOR
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Timings
-from trtcheck.latency.stored import ratios
+from trtcheck.latency.stored import figures_of, ratios, ratios_of_seconds
 from trtcheck.latency.timing import Clock
 
 if TYPE_CHECKING:
@@ -86,20 +86,28 @@ def compared(
         # A drop of a fifth is a quarter more time.
         tolerance = 1 / (1 - gates.throughput_drop) - 1
         found.append(_judged(THROUGHPUT, True, timings, baseline, tolerance, alpha))
-    rival = gates.faster_than
-    if rival is not None and rival in timings:
-        verdict = judge.latency(
-            timings[rival].samples_ms, timings[ENGINE].samples_ms, tolerance=0.0, alpha=alpha,
-            session_sd=session_sd(timings, baseline),
-        )  # fmt: skip
-        found.append(Judged(FASTER_THAN, True, rival, verdict))
+    if gates.faster_than is not None:
+        verdict = _against_rival(gates.faster_than, timings, alpha, session_sd(timings, baseline))
+        found.append(Judged(FASTER_THAN, True, gates.faster_than, verdict))
     return tuple(found)
+
+
+def _against_rival(rival: str, timings: Mapping[str, Timings], alpha: float, sd: float) -> LatencyVerdict:
+    if rival in timings:
+        return judge.latency(
+            timings[rival].samples_ms, timings[ENGINE].samples_ms, tolerance=0.0, alpha=alpha, session_sd=sd
+        )
+    return LatencyVerdict(
+        rule=LatencyRule.INTERLEAVED, effect=None, low=None, high=None, detectable=None, tolerance=0.0,
+        alpha=alpha, rounds=0, sessions=0, session_sd=sd, verdict=Verdict.INCONCLUSIVE,
+        reason=f"{rival} was not timed in the same rounds",
+    )  # fmt: skip
 
 
 def undecided(
     timings: Mapping[str, Timings], baseline: LatencyBaseline | None, gates: Gates, batch: int, share: float
 ) -> bool:
-    """Whether more rounds could settle what is open: not where stored sessions are what is missing."""
+    """Whether more rounds could settle what is open: not where stored sessions or a reference are missing."""
     rows = compared(timings, baseline, gates, share)
     if any(row.verdict.verdict is Verdict.FAIL for row in rows):
         return False
@@ -110,7 +118,9 @@ def undecided(
         for row in rows
     )
     limits = limited(timings, baseline, gates, batch, share)
-    return open_rows or any(row.verdict is Verdict.INCONCLUSIVE for row in limits)
+    return open_rows or any(
+        row.verdict is Verdict.INCONCLUSIVE and row.measured is not None for row in limits
+    )
 
 
 def limited(
@@ -199,35 +209,32 @@ def _judged(
             session_sd=session_sd(timings, baseline),
         )  # fmt: skip
         return Judged(what, gated, "the approved engine", verdict)
-    sessions = () if baseline is None else baseline.sessions
-    of_ratio, percentile = _RATIOS.get(what, (None, 50))
-    stored = [] if of_ratio is None else [value for s in sessions if (value := of_ratio(s)) is not None]
+    sessions = () if baseline is None else tuple(map(asdict, baseline.sessions))
+    stored = [session[_RATIOS[what]] for session in sessions if session[_RATIOS[what]] is not None]
     if reference is not None and len(stored) >= FEWEST_SESSIONS:
-        now = ratios(engine, reference, percentile)
         verdict = judge.latency_ratio(
-            np.array(stored), now, tolerance=tolerance, alpha=alpha, session_sd=session_sd(timings, baseline)
-        )
+            stored, _ratios_now(what, engine, reference), tolerance=tolerance, alpha=alpha,
+            session_sd=session_sd(timings, baseline),
+        )  # fmt: skip
         return Judged(what, gated, f"{len(stored)} stored ratios to the reference", verdict)
-    times = np.array([] if baseline is None else [_TIMES[what](s, baseline.batch) for s in sessions])
-    verdict = judge.latency_absolute(times, _time_now(what, engine), tolerance=tolerance, alpha=alpha)
-    return Judged(what, gated, f"{len(times)} stored sessions", verdict)
+    batch = 1 if baseline is None else baseline.batch
+    verdict = judge.latency_absolute(
+        [_time(what, session) for session in sessions], _time(what, figures_of(engine, batch)),
+        tolerance=tolerance, alpha=alpha,
+    )  # fmt: skip
+    return Judged(what, gated, f"{len(sessions)} stored sessions", verdict)
 
 
-_RATIOS: Mapping[str, tuple[Callable[[StoredSession], float | None], int]] = {
-    MEDIAN: (lambda s: s.ratio, 50),
-    P95: (lambda s: s.ratio_p95, 95),
-}
-"""By figure: the stored ratio to the reference, and the percentile that it is one of."""
-
-_TIMES: Mapping[str, Callable[[StoredSession, int], float]] = {
-    MEDIAN: lambda s, _batch: s.median_ms,
-    P95: lambda s, _batch: s.p95_ms,
-    THROUGHPUT: lambda s, batch: batch / s.throughput,
-}
-"""By figure: the stored time of a query."""
+_RATIOS = {MEDIAN: "ratio", P95: "ratio_p95", THROUGHPUT: "ratio_seconds"}
+"""By figure: the stored ratio to the reference."""
 
 
-def _time_now(what: str, engine: Timings) -> float:
+def _ratios_now(what: str, engine: Timings, reference: Timings) -> np.ndarray:
     if what == THROUGHPUT:
-        return float(engine.seconds.sum() / engine.samples_ms.size)
-    return float(np.percentile(engine.samples_ms, 95 if what == P95 else 50))
+        return ratios_of_seconds(engine, reference)
+    return ratios(engine, reference, 95 if what == P95 else 50)
+
+
+def _time(what: str, figures: Mapping[str, Any]) -> float:
+    """The time that a figure is about, stored or of now: what a query takes, or an image."""
+    return float(1 / figures["throughput"] if what == THROUGHPUT else figures[f"{what}_ms"])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from trtcheck import digests
 from trtcheck.baselines.latency_schema import StoredSession
 from trtcheck.judge.latency_bounds import FEWEST_ROUNDS, hodges_lehmann, trimmed_mean
 from trtcheck.latency.measurement import ENGINE, REFERENCE, Measurement, Timings
 from trtcheck.latency.percentiles import summary, throughput
 
 
-def session_of(measured: Measurement, session: str, started: str, engine_digest: str) -> StoredSession:
+def session_of(
+    measured: Measurement, session: str, started: str, engine_digest: str, reference: str | None = None
+) -> StoredSession:
     """The figures of a session.
 
     Args:
@@ -20,15 +24,18 @@ def session_of(measured: Measurement, session: str, started: str, engine_digest:
         session: Tells sessions apart.
         started: When it began, ISO 8601.
         engine_digest: Digest of the engine's file.
+        reference: Digest of what the reference was, where it took part.
     """
-    engine, reference = measured.timings[ENGINE], measured.timings.get(REFERENCE)
+    engine, other = measured.timings[ENGINE], measured.timings.get(REFERENCE)
     figures = figures_of(engine, measured.batch)
     ratio: dict[str, Any] = {}
-    if reference is not None:
-        medians, tails = ratios(engine, reference, 50), ratios(engine, reference, 95)
+    if other is not None:
+        medians = ratios(engine, other, 50)
         ratio = {
             "ratio": hodges_lehmann(medians),
-            "ratio_p95": hodges_lehmann(tails),
+            "ratio_p95": hodges_lehmann(ratios(engine, other, 95)),
+            "ratio_seconds": hodges_lehmann(ratios_of_seconds(engine, other)),
+            "reference": digests.of_json([reference, asdict(other.mode)]),
             "ratio_se": trimmed_mean(medians)[1] if len(medians) >= FEWEST_ROUNDS else None,
         }
     return StoredSession(
@@ -51,4 +58,10 @@ def ratios(engine: Timings, other: Timings, percentile: int) -> np.ndarray:
     """log(engine / other) of each round's *percentile*, float64 (rounds,)."""
     own, others = (np.percentile(timed.samples_ms, percentile, axis=1) for timed in (engine, other))
     found: np.ndarray = np.log(own / others)
+    return found
+
+
+def ratios_of_seconds(engine: Timings, other: Timings) -> np.ndarray:
+    """log(engine / other) of what each round's queries took by the host's clock, float64 (rounds,)."""
+    found: np.ndarray = np.log(engine.seconds / other.seconds)
     return found

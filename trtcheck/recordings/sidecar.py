@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trtcheck import given
 from trtcheck.errors import EngineError
 from trtcheck.recordings.files import read_text
 from trtcheck.recordings.recording import Sidecar
@@ -71,7 +72,7 @@ def _text(value: object, _folder: Path) -> str | None:
 
 
 def _count(value: object, _folder: Path) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
+    return given.count(value)
 
 
 def _flag(value: object, _folder: Path) -> bool | None:

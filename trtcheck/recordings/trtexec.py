@@ -25,6 +25,9 @@ _TRANSFERS = (("h2dMs", "d2hMs"), ("inMs", "outMs"))
 """Names of the transfers' times, of trtexec 8 and later and of trtexec 7."""
 _STARTS = ("startH2dMs", "startInMs")
 """Names of a query's start, likewise; without transfers it is that of the computation."""
+_SHORTEST_MS, _LONGEST_MS = 1e-6, 1e9
+"""No query takes less than a nanosecond, nor more than eleven days: figures beyond are damage, and what is
+reckoned from them would leave the range of numbers."""
 
 
 def parse(text: str, where: Path) -> Any:
@@ -176,6 +179,13 @@ def _run(path: Path) -> TimedRun:
     latency, compute, transfer, start = np.array(_samples(path), np.float64).T
     if np.isnan(start).any():  # not said: one query right after the other
         start = np.cumsum(latency) - latency
+    back = np.flatnonzero(np.diff(start) < 0)
+    if back.size:  # trtexec sorts by start; without that order there is no throughput
+        raise EngineError(
+            f"entry {back[0] + 1} began before the one above it", where=path,
+            expected="queries in the order of their starts, as trtexec --exportTimes writes them",
+            found=f"{start[back[0] + 1]:g} ms after {start[back[0]]:g} ms",
+        )  # fmt: skip
     # The median, since trtexec 11 may copy the inputs of its very first query alone.
     return TimedRun(latency, compute, start, bool(np.median(transfer) > 0))
 
@@ -200,9 +210,10 @@ def _sample(entry: Any, number: int, path: Path, wanted: str) -> tuple[float, fl
     starts = [entry[key] for key in _STARTS if key in entry]
     read = [_milliseconds(value) for value in (entry["latencyMs"], entry["computeMs"], *moves, *starts)]
     known = [value for value in read if value is not None]
-    if len(known) < len(read) or not known[0]:
+    if len(known) < len(read) or known[0] < _SHORTEST_MS or 0 < known[1] < _SHORTEST_MS:
         raise EngineError(
-            f"entry {number} is no time", where=path, expected="finite milliseconds, a latency above 0",
+            f"entry {number} is no time", where=path,
+            expected=f"finite milliseconds up to {_LONGEST_MS:g}, a latency of {_SHORTEST_MS:g} or more",
             found=str({key: entry[key] for key in ("latencyMs", "computeMs")})[:200],
         )  # fmt: skip
     latency, compute, *others = known
@@ -216,4 +227,4 @@ def _milliseconds(value: object) -> float | None:
         number = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if 0 <= number <= _LONGEST_MS else None

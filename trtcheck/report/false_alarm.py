@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trtcheck.case import Check, DropTest
-from trtcheck.judge.verdicts import LatencyRule
 from trtcheck.names import percent
 
 
@@ -53,7 +52,7 @@ def _latency_levels(item: Mapping[str, Any]) -> Iterable[float]:
     levels = [
         row["alpha"]
         for row in (*item.get("judged", ()), *item.get("limits", ()))
-        if row["alpha"] is not None and row.get("rule") != LatencyRule.NONE.value
+        if row["alpha"] is not None and row["low"] is not None  # without bounds nothing can fail
     ]
     # Twelve digits: a level is the same whatever share of it was spent at the last look.
     return (float(f"{level / share:.12g}") for level in levels)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trtcheck import given
-from trtcheck.case import LIMITS, ClassGates, Gates
+from trtcheck.case import LIMITS, Case, Check, ClassGates, Gates
 from trtcheck.errors import SuiteError
 from trtcheck.suite.table import Table
 
@@ -76,6 +76,34 @@ def require_classes(gates: Gates, names: Sequence[str], table: Table) -> None:
 
 
 _SHOWN = 20
+
+
+def require_timed(case: Case, path: Path) -> None:
+    """Refuses limits of *case* for batch sizes that nothing is timed at: they would hold whatever happens.
+
+    Args:
+        case: The case.
+        path: Its suite file.
+
+    Raises:
+        SuiteError: There is one.
+    """
+    if case.latency is None or Check.LATENCY not in case.checks:
+        return
+    sizes = case.latency.batches
+    for gate in _BY_BATCH:
+        limits = getattr(case.gates, gate)
+        for batch in limits if isinstance(limits, Mapping) else ():
+            if batch not in sizes:
+                raise SuiteError(
+                    f"models.{case.name}.gates.{gate} has a limit for a batch size that is not timed",
+                    where=path, expected=f"one of batches = {list(sizes)} in [models.{case.name}.latency]",
+                    found=f"batch {batch}",
+                )  # fmt: skip
+
+
+_BY_BATCH = tuple(name for name, reader in LIMITS.items() if reader is given.BY_BATCH)
+"""The gates that may have a limit a batch size."""
 
 
 def changed_gates(

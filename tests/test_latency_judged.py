@@ -1,0 +1,186 @@
+"""Which figures are held against what: the order of the rules, and what must never pass for want of data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import suite_models
+from test_latency_items import FAST, LATENCY, _at_rest, latency_items
+from test_latency_recorded import recorded_board, runs_of
+
+from conftest import Suite
+from trtcheck.baselines.latency_schema import LatencyBaseline, StoredSession
+from trtcheck.case import Gates, Verdict
+from trtcheck.judge import LatencyRule
+from trtcheck.latency import judged
+from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Measurement, Timings, WarmUp
+from trtcheck.latency.stored import session_of
+from trtcheck.latency.timing import Clock, TimingMode
+from trtcheck.report import false_alarm
+
+__all__ = ["_at_rest"]
+
+MODE = TimingMode(Clock.DEVICE, transfers=False, cuda_graph=True, spin_wait=False)
+
+
+def timings(seed: int = 0, *, ms: float = 1.0, pause_ms: float = 0.1, rounds: int = 12) -> Timings:
+    """Made-up times of about *ms*, with a pause between two queries that only throughput feels."""
+    samples = ms * np.exp(np.random.default_rng(seed).normal(0, 0.003, (rounds, 50)))
+    return Timings(MODE, samples, (samples + pause_ms).sum(axis=1) / 1e3)
+
+
+def measurement(timed: dict[str, Timings]) -> Measurement:
+    return Measurement(4, timed, WarmUp(True, 0.5, 100), ((12, 1.0),))
+
+
+def stored(number: int, timed: dict[str, Timings], of: str = "the reference") -> StoredSession:
+    return session_of(measurement(timed), f"s{number}", "2025-11-01T10:00:00+00:00", "sha256:engine", of)
+
+
+def baseline(*sessions: StoredSession) -> LatencyBaseline:
+    return LatencyBaseline("cats", "fp16", 4, {}, "sha256:lowered", "sha256:engine", ".engine", sessions)
+
+
+def by_what(rows: tuple[judged.Judged, ...]) -> dict[str, judged.Judged]:
+    return {row.what: row for row in rows}
+
+
+FIVE = baseline(*(stored(n, {ENGINE: timings(n), REFERENCE: timings(n + 50, ms=2)}) for n in range(5)))
+
+
+def test_the_strongest_rule_that_there_are_data_for_is_taken_for_every_figure():
+    gates = Gates(throughput_drop=0.1)
+    alone, beside = {ENGINE: timings(9)}, {ENGINE: timings(9), REFERENCE: timings(10, ms=2)}
+    for there, known, rule in (
+        ({**beside, APPROVED: timings(11)}, FIVE, LatencyRule.INTERLEAVED),
+        (beside, FIVE, LatencyRule.RATIO),
+        (alone, FIVE, LatencyRule.ABSOLUTE),
+        (beside, baseline(*FIVE.sessions[1:]), LatencyRule.NONE),
+        (beside, None, LatencyRule.NONE),
+    ):  # fmt: skip
+        rows = by_what(judged.compared(there, known, gates))
+        assert {what: row.verdict.rule for what, row in rows.items()} == dict.fromkeys(
+            ("median", "p95", "throughput"), rule
+        )
+
+
+def test_stored_times_are_the_same_figures_as_those_of_now():
+    """Twelve rounds of three queries: the 95th percentile by nearest rank is not the interpolated one."""
+    few = timings(3)
+    few = Timings(MODE, few.samples_ms[:, :3] * np.linspace(1, 3, 3), few.seconds)
+    same = baseline(*(stored(n, {ENGINE: few}) for n in range(5)))
+    rows = by_what(judged.compared({ENGINE: few}, same, Gates(throughput_drop=0.1)))
+    for row in rows.values():
+        assert row.verdict.effect == pytest.approx(0, abs=1e-6), row.what
+
+
+def test_a_longer_pause_between_queries_costs_throughput_and_no_time():
+    engine = timings(9, pause_ms=0.4)  # 1.1 ms a query becomes 1.4 ms
+    rows = by_what(
+        judged.compared({ENGINE: engine, REFERENCE: timings(10, ms=2)}, FIVE, Gates(throughput_drop=0.1))
+    )
+    assert rows["median"].verdict.verdict is Verdict.PASS
+    assert rows["throughput"].verdict.verdict is Verdict.FAIL
+    assert rows["throughput"].verdict.effect == pytest.approx(1.4 / 1.1 - 1, abs=0.005)
+
+
+def test_a_rival_that_was_not_timed_leaves_its_gate_open():
+    rows = by_what(judged.compared({ENGINE: timings()}, None, Gates(faster_than="fp16")))
+    assert rows["faster_than"].gated
+    assert rows["faster_than"].verdict.verdict is Verdict.INCONCLUSIVE
+    assert rows["faster_than"].verdict.rule is not LatencyRule.NONE
+    assert "fp16 was not timed" in rows["faster_than"].verdict.reason
+
+
+def test_more_rounds_are_taken_for_what_they_can_settle_only():
+    alone = {ENGINE: timings()}
+    assert not judged.undecided(alone, None, Gates(speedup=2.0), 4, 1.0)  # no reference
+    near = Gates(latency_ms=float(np.median(alone[ENGINE].samples_ms)))
+    assert judged.undecided(alone, None, near, 4, 1.0)
+
+
+def test_what_cannot_fail_takes_no_part_in_the_bound_on_false_alarms():
+    rows = judged.compared({ENGINE: timings(), APPROVED: timings(1)}, None, Gates(faster_than="fp16"))
+    limits = judged.limited({ENGINE: timings()}, None, Gates(speedup=2.0, latency_ms=5.0), 4)
+    item: dict[str, Any] = {
+        "check": "latency", "judged": [asdict(row.verdict) for row in rows],
+        "limits": [asdict(row) for row in limits], "looks": [[12, 1.0]],
+    }  # fmt: skip
+    assert false_alarm.bound([item])["tests"] == 3  # median, p95 and the limit on the median
+
+
+@pytest.mark.parametrize("changed", [{"of": "another version"}, {"mode": {"cuda_graph": False}}])
+def test_a_session_names_its_reference_by_what_it_was_and_how_it_was_timed(changed: dict[str, Any]):
+    engine, reference = timings(1), timings(2, ms=2)
+    own = stored(1, {ENGINE: engine, REFERENCE: reference})
+    assert own.reference == stored(2, {ENGINE: timings(3), REFERENCE: timings(4, ms=3)}).reference
+    other = replace(reference, mode=replace(MODE, **changed.get("mode", {})))
+    found = stored(1, {ENGINE: engine, REFERENCE: other}, changed.get("of", "the reference"))
+    assert found.reference != own.reference
+    assert stored(1, {ENGINE: engine}).reference is None
+
+
+def test_ratios_to_another_reference_are_not_compared(suite: Suite):
+    """A model that grew makes its reference slower as well: the ratio would stay, and the item pass."""
+    suite.toml(LATENCY)
+    assert suite.run("--trt-engine=fp32", "--trt-update-baselines", FAST).ret == 0
+    [path] = (suite.path / "baselines").rglob("latency-b4-*.json")
+    document = json.loads(path.read_text())
+    [session] = document["sessions"]
+    document["sessions"] = [{**session, "id": f"s{n}"} for n in range(5)]
+    path.write_text(json.dumps(document))
+    shutil.rmtree(suite.path / "cache" / "approved")
+
+    def median() -> tuple[dict[str, Any], dict[str, Any]]:
+        suite.run("--trt-engine=fp32", "-k", "latency-b4", FAST)
+        [record] = latency_items(suite).values()
+        return next(row for row in record["judged"] if row["what"] == "median"), record
+
+    row, record = median()
+    assert row["rule"] == "ratio"
+    suite.model(suite_models.laboured())
+    row, record = median()
+    assert row["rule"] == "absolute"
+    assert (row["verdict"], record["verdict"]) == ("fail", "fail")
+    assert "the reference of 5 of 5 stored sessions was another one" in json.dumps(record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("engine", "rival", "told"),
+    [("fp32,engine.onnx", "engine", "the name of something else that is timed"),
+     ("fp32,reference.onnx", "reference", "the name of something else that is timed"),
+     ("other.onnx,fp16", "fp16", "emulated"), ("fp32", "fp61", "an engine that is not there")],
+)  # fmt: skip
+def test_a_rival_that_cannot_be_timed_is_told(suite: Suite, engine: str, rival: str, told: str):
+    suite.toml(f'{LATENCY}[models.tiny.gates]\nfaster_than = "{rival}"\n')
+    for name in engine.split(","):
+        if name.endswith(".onnx"):
+            suite.model(name=name)
+    result = suite.run(f"--trt-engine={engine}", "-k", "latency-b4 and not fp16", FAST)
+    assert result.ret == 1
+    assert told in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("rival", "precision", "verdict"),
+    [("fp16", "int8", "inconclusive"), ("fp16", "fp16", "pass"), ("int8", "fp16", "pass"),
+     ("fp16", None, "inconclusive")],
+)  # fmt: skip
+def test_a_recording_cannot_show_that_it_is_faster_than_an_engine(
+    suite: Suite, rival: str, precision: str | None, verdict: str
+):
+    suite.data(**suite_models.arrays(32))
+    suite.toml(f'[models.tiny.latency]\n[models.tiny.gates]\nlatency_ms = 9\nfaster_than = "{rival}"\n')
+    board = recorded_board(suite, "board", runs_of(0, 1))
+    if precision is not None:
+        sidecar = suite.path / "board" / "orin" / "recording.toml"
+        sidecar.write_text(f'precision = "{precision}"\n{sidecar.read_text()}')
+    suite.run(board, "-k", "latency")
+    item = suite.item("orin", "latency")
+    assert item["verdict"] == verdict
+    assert (f"{rival} was not timed in the same rounds" in item["message"]) == (verdict == "inconclusive")
