@@ -58,8 +58,8 @@ def percent(share: float, *, up: bool = False) -> str:
 
 
 def confidence(share: float) -> str:
-    """A confidence with all its digits: ``99 %``, ``99.9 %``; rounded, it could promise certainty."""
-    return f"{round(share * 100, 9):.12g} %"
+    """A confidence: ``99 %``, ``99.9 %``; what is missing to certainty has three digits, never none."""
+    return f"{round((1 - float(f'{1 - share:.3g}')) * 100, 9):.12g} %"
 
 
 def significant(value: float, digits: int = 4) -> str:

@@ -73,7 +73,7 @@ def _rival(row: Judged) -> str:
     verdict = row.verdict
     if verdict.effect is None:
         return verdict.reason
-    between = f"{signed(verdict.low)} to {signed(verdict.high)} at {_level(verdict.alpha)} a side"
+    between = f"{signed(verdict.low)} to {signed(verdict.high)} at {confidence(1 - verdict.alpha)} a side"
     return f"{slower(verdict.effect)} than {row.against} ({between})"
 
 
@@ -84,13 +84,8 @@ def signed(change: float | None) -> str:
     return f"{'+' if change >= 0 else '-'}{percent(abs(change))}"
 
 
-def _level(alpha: float) -> str:
-    """The confidence that *alpha* leaves; a look's share of alpha has more digits than anybody reads."""
-    return confidence(1 - float(f"{alpha:.3g}"))
-
-
 def _evidence(verdict: LatencyVerdict) -> str:
-    sure = f"{signed(verdict.low)} to {signed(verdict.high)} at {_level(verdict.alpha)} a side"
+    sure = f"{signed(verdict.low)} to {signed(verdict.high)} at {confidence(1 - verdict.alpha)} a side"
     limit = f"limit {signed(verdict.tolerance)}"
     seen = None
     if verdict.detectable is not None:
