@@ -240,8 +240,8 @@ def test_the_device_timer_agrees_with_a_bare_loop(
         + ", ".join(f"{name} {value * 1e3:.1f} us" for name, value in found.items())
         + f"; timer against bare {difference:+.2%}"
     )
-    # 1 % of the time, and a microsecond that is Python's. Two sessions of one file differ by up to 3 % where the
-    # host launches kernels more slowly than the GPU runs them; benchmarks/latency_gpu.py takes one session.
+    # 1 % of the time, and a microsecond that is Python's. Two sessions of one file differ by up to 3 %
+    # where the host launches kernels more slowly than the GPU runs them; benchmarks/latency_gpu.py takes one.
     assert abs(found["timer"] - found["bare"]) < (0.01 if cuda_graph else 0.03) * found["bare"] + 0.001
     assert found["timer"] < found["host"] * 1.02
 
