@@ -55,8 +55,8 @@ is {ROUNDS} rounds in one process, with two blocks of every build in each. The t
 {100 * TOLERANCE:g} %, alpha 1 %, the session term the default: {100 * SESSION_SD:g} % on the GPU,
 {100 * SESSION_SD_PROCESSOR:g} % on the processor, where all builds are loaded anew every {RELOAD} rounds, as
 `pytest` does. "{ROUNDS} to {MOST_ROUNDS} rounds" goes on as long as the verdict is open, as `pytest` does
-within its budget. p95 is judged beside the median, by the same rule. For the ratio to another model (here: the
-identical build) and for the absolute median, {STORED} other processes are the stored sessions.
+within its budget. p95 is judged beside the median, by the same rule. For the ratio to another model (here:
+the identical build) and for the absolute median, {STORED} other processes are the stored sessions.
 
 The other tools answer by their own code. They get what they ask for: pytest-benchmark and the one-sided
 U test all times of one process for each build, asv ten samples of 10 ms from two processes for each (its
