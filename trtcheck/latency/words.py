@@ -101,7 +101,7 @@ def limit(row: Limited) -> str:
     if row.measured is None:
         return f"{name} could not be measured ({wanted})"
     between = (
-        "" if row.low is None or row.high is None else f"; {significant(row.low)} to {significant(row.high)}"
+        "" if row.low is None or row.high is None else f", measured {significant(row.low)} to {significant(row.high)}"
     )
     return f"{name} {significant(row.measured)} {unit} ({wanted}{between})"
 
