@@ -23,7 +23,7 @@ PLUGIN = """
             model="tiny", engine=engine, check=Check.LATENCY, verdict=Verdict.PASS, message="",
             measured={
                 "batch": batch, "latency": {}, "backend": "onnxruntime-cpu",
-                "environment_digest": "0123456789abcdef",
+                "environment_digest": "0123456789abcdef", "precision": engine,
                 "timing": {"clock": "host", "transfers": False, "cuda_graph": None, "spin_wait": None},
             },
         )
@@ -33,7 +33,7 @@ PLUGIN = """
         if off is not None:
             pytest.skip(off)
         print(f"timed {item.name} at {batch}")
-        bench.record(item, measured(engine, batch), TIMES[engine], engine)
+        bench.record(item, measured(engine, batch), TIMES[engine])
 
     class Item(pytest.Item):
         def __init__(self, *, check, engine, batch, **kwargs):

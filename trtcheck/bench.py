@@ -95,9 +95,7 @@ class _Source:
     has_error: bool = False
 
 
-def record(
-    item: pytest.Item, outcome: Outcome, samples_ms: Iterable[float], precision: str | None = None
-) -> None:
+def record(item: pytest.Item, outcome: Outcome, samples_ms: Iterable[float]) -> None:
     """Adds what a latency check measured to pytest-benchmark's rows, where it is there and turned on.
 
     A slower engine was measured as well as any: its row is there, too. A test that is run again has one row.
@@ -106,7 +104,6 @@ def record(
         item: The item, or the test that made the check.
         outcome: What the check came to; one without times, such as a skipped one, makes no row.
         samples_ms: Times of single queries of the engine, milliseconds.
-        precision: The engine's precision; None for a file of unknown one.
     """
     session = getattr(item.config, "_benchmarksession", None)
     if session is None or "latency" not in outcome.measured:
@@ -114,7 +111,7 @@ def record(
     try:
         if session.disabled:
             return
-        row = _row(_source(item, outcome, precision), outcome.measured["timing"], samples_ms)
+        row = _row(_source(item, outcome), outcome.measured["timing"], samples_ms)
         session.benchmarks[:] = [own for own in session.benchmarks if own.fullname != row.fullname] + [row]
     except (ImportError, AttributeError, KeyError, TypeError) as error:
         _log.warning(
@@ -133,7 +130,7 @@ def _row(source: _Source, timing: Mapping[str, Any], samples_ms: Iterable[float]
     return row
 
 
-def _source(item: pytest.Item, outcome: Outcome, precision: str | None) -> _Source:
+def _source(item: pytest.Item, outcome: Outcome) -> _Source:
     measured = outcome.measured
     what = f"{Check.LATENCY.value}-b{measured['batch']}"
     # A test may time several batch sizes; an item of a toml has but its one.
@@ -147,7 +144,7 @@ def _source(item: pytest.Item, outcome: Outcome, precision: str | None) -> _Sour
         extra_info={
             "model": outcome.model,
             "engine": outcome.engine,
-            "precision": precision,
+            "precision": measured.get("precision"),
             "batch": measured["batch"],
             "backend": measured["backend"],
             "environment": measured["environment_digest"],

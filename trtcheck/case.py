@@ -316,6 +316,9 @@ LIMITS: Mapping[str, given.Reader] = {
 }
 """How every field of `Gates` but ``classes`` is read, in Python and in a suite file."""
 
+BY_BATCH = tuple(name for name, reader in LIMITS.items() if reader is given.BY_BATCH)
+"""The gates that may have a limit a batch size."""
+
 
 @dataclass(frozen=True)
 class Gates:

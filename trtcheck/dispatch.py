@@ -25,8 +25,9 @@ def timed_batches(case: Case, engine: EngineSpec) -> tuple[int | None, ...]:
 
 
 def prepare(
-    workbench: Workbench, case: Case, engine: EngineSpec, check: Check, batch: int | None = None
-) -> None:
+    workbench: Workbench, settings: Settings, case: Case, engine: EngineSpec, check: Check,
+    batch: int | None = None,
+) -> None:  # fmt: skip
     """Does the work of *check* that a session does once, which finds what is wrong with suite or data.
 
     Raises:
@@ -40,7 +41,7 @@ def prepare(
     elif check is Check.LATENCY:
         from trtcheck.latency import item
 
-        item.prepare(workbench, case, engine, batch)
+        item.prepare(workbench, settings, case, engine, batch)
     elif check is not Check.BUILD:
         from trtcheck.checks import require_known_classes
 

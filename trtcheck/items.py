@@ -129,7 +129,8 @@ class CheckItem(pytest.Item):
         if self.check is Check.BUILD or (self.check is Check.LATENCY and _off(self.config)):
             return
         try:
-            prepare(self.config.stash[RUNTIME].workbench, self.case, self.engine, self.check, self.batch)
+            runtime = self.config.stash[RUNTIME]
+            prepare(runtime.workbench, runtime.settings, self.case, self.engine, self.check, self.batch)
         except (EngineError, BackendError):
             return  # what is wrong with the engine is a failure: `runtest` meets it again
         except TrtcheckError as error:
@@ -189,7 +190,7 @@ def timed(item: pytest.Item, case: Case, engine: EngineSpec, batch: int | None) 
             expected=f"times at batch {batch}", found=f"batch {found}",
             hint="leave batch out: a recording has but its own",
         )  # fmt: skip
-    bench.record(item, outcome, samples_ms, engine.precision.value if engine.precision else None)
+    bench.record(item, outcome, samples_ms)
     return outcome
 
 

@@ -181,8 +181,9 @@ def _positive(value: object) -> int:
 
 
 def _time(value: object) -> float:
-    if not 0 < (found := _finite(value)) <= _LARGEST:
-        raise ValueError(f"{value!r} is not {'above 0' if found <= 0 else 'below a million million'}")
+    if not 1 / _LARGEST <= (found := _finite(value)) <= _LARGEST:
+        bound = "above 0" if found <= 0 else f"between {1 / _LARGEST:g} and {_LARGEST:g}"
+        raise ValueError(f"{value!r} is not {bound}")
     return found
 
 

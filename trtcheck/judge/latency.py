@@ -180,10 +180,18 @@ def _concluded(blank: LatencyVerdict, found: Bounds) -> LatencyVerdict:
     elif found.high > margin:
         verdict = Verdict.INCONCLUSIVE
         reason = (
-            f"up to {100 * math.expm1(found.high):.1f} % slower cannot be ruled out, "
+            f"up to {100 * _change(found.high):.1f} % slower cannot be ruled out, "
             f"{100 * blank.tolerance:g} % is accepted"
         )
     return replace(
-        blank, effect=math.expm1(found.estimate), low=math.expm1(found.low), high=math.expm1(found.high),
-        detectable=math.expm1(margin + found.power_needs(PLANNED_POWER)), verdict=verdict, reason=reason,
+        blank, effect=_change(found.estimate), low=_change(found.low), high=_change(found.high),
+        detectable=_change(margin + found.power_needs(PLANNED_POWER)), verdict=verdict, reason=reason,
     )  # fmt: skip
+
+
+def _change(log: float) -> float:
+    """The share that a difference of logarithms is; beyond all times there are, infinite."""
+    try:
+        return math.expm1(log)
+    except OverflowError:
+        return math.inf

@@ -122,7 +122,7 @@ def bounds(logs: np.ndarray, alpha: float, session_sd: float) -> Bounds | None:
     # Two estimates of one centre: where they are at odds, the bounds embrace both.
     return Bounds(
         estimate=estimate, low=min(centre - distance, estimate), high=max(centre + distance, estimate),
-        se=both, freedom=min(freedom * (both / se) ** 4, KNOWN) if se else KNOWN,
+        se=both, freedom=min(freedom * min(both / se, KNOWN) ** 4, KNOWN) if se else KNOWN,
     )  # fmt: skip
 
 

@@ -56,10 +56,11 @@ def outcome(result: LatencyResult, gates: Gates, standing: Standing) -> Outcome:
     limits += () if energy is None else (energy,)
     figures = figures_of(measured.timings[ENGINE], measured.batch)
     verdict, message = _concluded(result, rows, limits, figures, standing)
+    state = _stands(standing, rows)
     return Outcome(
         model=result.run.model, engine=result.run.engine, check=Check.LATENCY, verdict=verdict,
         message=message, numerics=result.numerics,
-        measured=_measured(result, rows, limits, figures, gates, standing),
+        measured=_measured(result, rows, limits, figures, gates, standing, state),
         notes=(*_notes(result, rows), *standing.notes), warnings=_warnings(result),
     )  # fmt: skip
 
@@ -95,7 +96,16 @@ def _concluded(
 
 
 def _why(row: Judged) -> str:
-    return f": {row.verdict.reason}" if row.verdict.reason else ""
+    # Where there is no effect the reason is all that `words.change` tells.
+    return f": {row.verdict.reason}" if row.verdict.reason and row.verdict.effect is not None else ""
+
+
+def _stands(standing: Standing, rows: Sequence[Judged]) -> Mapping[str, Any]:
+    """How the baseline stands, now that it is known whether it sufficed for a comparison."""
+    median = next(row.verdict for row in rows if row.what == MEDIAN)
+    if standing.baseline is None or median.rule is not LatencyRule.NONE:
+        return standing.state
+    return {**standing.state, "status": "too few", "message": median.reason}
 
 
 def _then_and_now(result: LatencyResult) -> dict[str, str]:
@@ -135,7 +145,7 @@ def _warnings(result: LatencyResult) -> tuple[str, ...]:
 
 def _measured(
     result: LatencyResult, rows: Sequence[Judged], limits: Sequence[Limited], figures: Mapping[str, Any],
-    gates: Gates, standing: Standing,
+    gates: Gates, standing: Standing, state: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """The item's figures; see docs/report-schema.md."""
     measured = result.measurement
@@ -177,7 +187,7 @@ def _measured(
         "health": {**asdict(measured.health), "reasons": list(result.run.unhealthy)},
         "environment": dict(result.run.environment),
         "environment_digest": digest(result.run.environment),
-        "latency_baseline": dict(standing.state),
+        "latency_baseline": dict(state),
     }
 
 

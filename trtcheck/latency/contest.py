@@ -22,7 +22,7 @@ from trtcheck.latency.gpu_lock import timing_lock
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Measurement, Timings
 from trtcheck.latency.record import LatencyResult
 from trtcheck.latency.sampling import RELOAD, Reload, measure, run_for
-from trtcheck.latency.stored import session_of
+from trtcheck.latency.stored import comparable, reference_digest, session_of
 from trtcheck.latency.timing import Clock
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Loads(Protocol):
 
     @property
     def cache_root(self) -> Path:
-        """The cache folder, beside which approved engines are kept."""
+        """The cache folder, in which approved engines are kept."""
         ...
 
     @property
@@ -147,14 +147,18 @@ def hold(
         rival = wanted.rival
         if rival is not None:
             field.enter(rival.name, lambda: loads.load_timed(case, rival, loads.built(case, rival), spec))
+        beside = digests.of_json([resolved.model_digest, shown.get(REFERENCE)])
+        held_against = baseline
+        if baseline is not None and REFERENCE in field.timers:
+            mode = field.timers[REFERENCE].mode
+            held_against = comparable(baseline, reference_digest(beside, mode), {loads.session})
         with timing_lock(None if gpu is None else gpu.uuid, _log.info):
-            measured = _timed(field, gpu, loads.threads, spec, wanted, baseline, advance)
+            measured = _timed(field, gpu, loads.threads, spec, wanted, held_against, advance)
     own = digests.of_files([built.path])
-    beside = digests.of_json([resolved.model_digest, shown.get(REFERENCE)])
     run = LatencyRun(
         model=case.name, engine=engine.name, batch=wanted.batch, environment=environment, lowered=lowered,
         engine_path=str(built.path), engine_suffix=built.path.suffix,
-        session=session_of(measured, loads.session, started, own, beside), unhealthy=what_is_wrong(measured),
+        session=session_of(measured, loads.session, started, own, beside), unhealthy=measured.unhealthy,
     )  # fmt: skip
     return LatencyResult(
         measurement=measured, runs=(run,), shown=shown, backend=info.name,
@@ -165,17 +169,6 @@ def hold(
 def made_from(case: Case, built: BuiltEngine) -> str:
     """Digest of the lowered model and of how it is built: another make is another engine."""
     return digests.of_json([built.lowered["digest"], {k: str(v) for k, v in asdict(case.build).items()}])
-
-
-def what_is_wrong(measured: Measurement) -> tuple[str, ...]:
-    """What speaks against the figures, in sentences."""
-    found = list(measured.health.reasons)
-    if not measured.warm_up.plateau:
-        found.append(f"the times did not settle within {measured.warm_up.seconds:.1f} s of warm-up")
-    if not measured.complete:
-        rounds = len(measured.timings[ENGINE].seconds)
-        found.append(f"only {rounds} rounds fitted into the budget (--trt-latency-budget=SECONDS)")
-    return tuple(found)
 
 
 def feeds(case: Case, resolved: Resolved, batch: int) -> dict[str, np.ndarray]:
@@ -247,7 +240,7 @@ class _Field(Closing):
             self.enter(name, load)
         except TrtcheckError as error:
             self._close(name)
-            self.absent[name] = " ".join(str(error).split())
+            self.absent[name] = "; ".join(line.strip() for line in str(error).splitlines())
 
     def reload(self, budget: float) -> Reload | None:
         """How all of them are loaded anew, where what differs between loadings is worth it.
@@ -257,7 +250,7 @@ class _Field(Closing):
         """
         on_processor = all(timer.mode.clock is Clock.HOST for timer in self.timers.values())
         # Engines that take long to load would leave no time to be timed in.
-        affordable = self._seconds * LatencySpec().rounds / RELOAD <= budget / 4
+        affordable = self._seconds * self._spec.rounds / RELOAD <= budget / 4
         return Reload(self._anew, self._seconds) if on_processor and affordable else None
 
     def _anew(self) -> Mapping[str, Timer]:
@@ -310,8 +303,8 @@ def _timed(
             undecided=lambda timings, share: wanted.undecided(timings, baseline, share),
             between=watch.sample, advance=advance, reload=field.reload(wanted.budget),
         )  # fmt: skip
-        state = watch.end()
         joules = _joules_per_query(field.timers[ENGINE], watch)
+        state = watch.end()
     return Measurement(
         batch=wanted.batch, timings=sampled.timings, warm_up=sampled.warm_up, looks=sampled.looks,
         health=state, joules_per_query=joules, absent=field.absent, complete=sampled.complete,

@@ -11,26 +11,32 @@ import numpy as np
 
 from trtcheck.backends.untimed import why_untimed
 from trtcheck.baselines import latency_approve, latency_store
-from trtcheck.case import WIDTHS, Case, Check, EngineKind, EngineSpec, Outcome, Precision, Verdict
+from trtcheck.case import BY_BATCH, WIDTHS, Case, Check, EngineKind, EngineSpec, Outcome, Precision, Verdict
 from trtcheck.errors import BaselineError, CaseError
 from trtcheck.latency import judged
 from trtcheck.latency.check import Standing, outcome
 from trtcheck.latency.contest import Wanted, require_batch
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE
+from trtcheck.latency.stored import comparable
 
 if TYPE_CHECKING:
-    from trtcheck.baselines.latency_schema import LatencyBaseline, StoredSession
+    from trtcheck.baselines.latency_schema import LatencyBaseline
     from trtcheck.latency.record import LatencyResult
     from trtcheck.session import Workbench
     from trtcheck.settings import Settings
 
 
-def prepare(workbench: Workbench, case: Case, engine: EngineSpec, batch: int | None) -> None:
+def prepare(
+    workbench: Workbench, settings: Settings, case: Case, engine: EngineSpec, batch: int | None
+) -> None:
     """Finds what is wrong with suite or data before anything is timed.
 
     Raises:
+        CaseError: Gate ``faster_than`` names no engine.
         TrtcheckError: The case cannot be opened, the engine not built, or the batch size is impossible.
     """
+    if case.gates.faster_than is not None:
+        _engine_called(case.gates.faster_than, settings)
     workbench.built(case, engine)
     resolved = workbench.resolve(case)
     if batch is not None:
@@ -52,6 +58,8 @@ def judge(
     Raises:
         TrtcheckError: The engine cannot be built, loaded or run.
     """
+    if case.gates.faster_than is not None:
+        _engine_called(case.gates.faster_than, settings)
     why = untimed(workbench, case, engine)
     if why is not None:
         skipped = Outcome(
@@ -61,8 +69,27 @@ def judge(
         return skipped, np.empty(0)
     case = replace(case, gates=replace(case.gates, faster_than=_rival_name(workbench, case, engine)))
     result = measured(workbench, settings, case, engine, batch)
+    if engine.kind is EngineKind.RECORDING:
+        _require_limits(case, engine, result.measurement.batch)
     samples = result.measurement.timings[ENGINE].samples_ms.ravel()
     return outcome(result, case.gates, _standing(settings, result)), samples
+
+
+def _require_limits(case: Case, engine: EngineSpec, batch: int) -> None:
+    """Refuses limits a batch size that leave out the recording's: they would hold whatever it took.
+
+    Raises:
+        CaseError: There are such limits.
+    """
+    for gate in BY_BATCH:
+        limits = getattr(case.gates, gate)
+        if isinstance(limits, Mapping) and batch not in limits:
+            raise CaseError(
+                f"{gate} of {case.name} has no limit for the batch size of the recording {engine.name}",
+                where=engine.path, expected=f"a limit for batch {batch}",
+                found=", ".join(f"batch {size}" for size in limits),
+                hint=f"in [models.{case.name}.gates]: {gate} = {{{batch} = …}}, beside the others",
+            )  # fmt: skip
 
 
 def measured(
@@ -176,21 +203,17 @@ def _standing(settings: Settings, result: LatencyResult) -> Standing:
     except BaselineError as error:
         return Standing(state, error=str(error))
     if found.baseline is None:
-        return Standing(state, notes=found.notes[1:])  # the first is the state's message
-    own = {run.session.id for run in result.runs}
-    others = tuple(session for session in found.baseline.sessions if session.id not in own)
-    notes = found.notes
-    if len(others) < len(found.baseline.sessions):
-        notes = (*notes, "these very times are among the approved ones; they are compared with the others")
+        return Standing(state)
     beside = result.run.session.reference
-    sessions = tuple(session if session.reference == beside else _by_itself(session) for session in others)
-    foreign = sum(session.ratio is not None for session in others if session.reference != beside)
+    baseline = comparable(found.baseline, beside, {run.session.id for run in result.runs})
+    there, left = len(found.baseline.sessions), len(baseline.sessions)
+    notes = found.notes
+    if left < there:
+        notes = (*notes, "these very times are among the approved ones; they are compared with the others")
+    foreign = sum(
+        session.ratio is not None and session.reference != beside for session in found.baseline.sessions
+    )
     if foreign and beside is not None and APPROVED not in result.measurement.timings:
-        told = f"{foreign} of {len(others)} stored sessions"
+        told = f"{foreign} of {left} stored sessions"
         notes = (*notes, f"the reference of {told} was another one: their ratios to it are not compared")
-    return Standing(state, replace(found.baseline, sessions=sessions), notes)
-
-
-def _by_itself(session: StoredSession) -> StoredSession:
-    """The session without its ratios: a model that grew makes its reference slower, too."""
-    return replace(session, ratio=None, ratio_p95=None, ratio_seconds=None, ratio_se=None)
+    return Standing(state, baseline, notes)

@@ -89,3 +89,14 @@ class Measurement:
     joules_per_query: float | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
+
+    @property
+    def unhealthy(self) -> tuple[str, ...]:
+        """What speaks against the figures, in sentences."""
+        found = list(self.health.reasons)
+        if not self.warm_up.plateau:
+            found.append(f"the times did not settle within {self.warm_up.seconds:.1f} s of warm-up")
+        if not self.complete:
+            rounds = len(self.timings[ENGINE].seconds)
+            found.append(f"only {rounds} rounds fitted into the budget (--trt-latency-budget=SECONDS)")
+        return tuple(found)

@@ -47,6 +47,7 @@ def play(
             session=session_of(
                 _alone(measured, number * rounds, rounds), session, _RECORDED, str(built.lowered["digest"])
             ),
+            unhealthy=measured.unhealthy,
         )
         for number, session in enumerate(ids)
     )  # fmt: skip

@@ -47,7 +47,7 @@ def change(row: Judged, then: str | None = None) -> str:
     if verdict.effect is None or verdict.low is None or verdict.high is None:
         return verdict.reason
     if row.what == FASTER_THAN:
-        return _rival(row)
+        return _rival(row, verdict.effect)
     moved = slower(verdict.effect) if row.what != THROUGHPUT else _throughput(verdict.effect)
     head = f"{_FIGURES[row.what]}{'' if then is None else f' {then}'}: {moved} than {_against(row)}"
     return f"{head} ({_evidence(verdict)})"
@@ -69,12 +69,10 @@ def _throughput(effect: float) -> str:
     return f"{percent(abs(change))} {'lower' if change < 0 else 'higher'}"
 
 
-def _rival(row: Judged) -> str:
+def _rival(row: Judged, effect: float) -> str:
     verdict = row.verdict
-    if verdict.effect is None:
-        return verdict.reason
     between = f"{signed(verdict.low)} to {signed(verdict.high)} at {confidence(1 - verdict.alpha)} a side"
-    return f"{slower(verdict.effect)} than {row.against} ({between})"
+    return f"{slower(effect)} than {row.against} ({between})"
 
 
 def signed(change: float | None) -> str:
@@ -100,9 +98,9 @@ def limit(row: Limited) -> str:
     wanted = f"{row.gate}: {bound} {significant(row.limit)} {unit}"
     if row.measured is None:
         return f"{name} could not be measured ({wanted})"
-    between = (
-        "" if row.low is None or row.high is None else f", measured {significant(row.low)} to {significant(row.high)}"
-    )
+    between = ""
+    if row.low is not None and row.high is not None:
+        between = f", measured {significant(row.low)} to {significant(row.high)}"
     return f"{name} {significant(row.measured)} {unit} ({wanted}{between})"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trtcheck import given
-from trtcheck.case import LIMITS, Case, Check, ClassGates, Gates
+from trtcheck.case import BY_BATCH, LIMITS, Case, Check, ClassGates, Gates
 from trtcheck.errors import SuiteError
 from trtcheck.suite.table import Table
 
@@ -91,7 +91,7 @@ def require_timed(case: Case, path: Path) -> None:
     if case.latency is None or Check.LATENCY not in case.checks:
         return
     sizes = case.latency.batches
-    for gate in _BY_BATCH:
+    for gate in BY_BATCH:
         limits = getattr(case.gates, gate)
         for batch in limits if isinstance(limits, Mapping) else ():
             if batch not in sizes:
@@ -100,10 +100,6 @@ def require_timed(case: Case, path: Path) -> None:
                     where=path, expected=f"one of batches = {list(sizes)} in [models.{case.name}.latency]",
                     found=f"batch {batch}",
                 )  # fmt: skip
-
-
-_BY_BATCH = tuple(name for name, reader in LIMITS.items() if reader is given.BY_BATCH)
-"""The gates that may have a limit a batch size."""
 
 
 def changed_gates(
