@@ -313,7 +313,8 @@ class TrtEngine:
         except (BackendError, EngineError) as error:
             raise EngineError(
                 "the engine's work cannot be replayed as a CUDA graph", where=self.path,
-                found=" ".join(str(error).split()), hint="cuda_graph = false in [models.x.tensorrt]",
+                found=" ".join(str(error).split()),
+                hint="cuda_graph = false in [models.NAME.tensorrt] or [models.NAME.latency]",
             ) from error  # fmt: skip
 
     def _execute(self, log: list[str]) -> None:

@@ -65,7 +65,12 @@ def write(
     except TrtcheckError as error:
         return {**told("failed", path, root, str(error)), "sessions": stored}
     status = "written" if changed else "unchanged"
-    message = "; ".join([f"{status}: {documents.shown(path, root)} ({_stand(baseline)})", *dropped])
+    message = "; ".join(
+        [
+            f"{status}: {documents.shown(path, root)} ({_stand(baseline, kept=run.engine_path is not None)})",
+            *dropped,
+        ]
+    )
     return {**told(status, path, root, message), "sessions": len(baseline.sessions)}
 
 
@@ -88,11 +93,17 @@ def _there(root: Path, run: LatencyRun) -> tuple[LatencyBaseline | None, list[st
     ]
 
 
-def _stand(baseline: LatencyBaseline) -> str:
-    """How many sessions there are, and how many it takes as long as they are too few."""
+def _stand(baseline: LatencyBaseline, *, kept: bool) -> str:
+    """How many sessions there are, and how many it takes as long as they are too few.
+
+    Args:
+        baseline: What is approved now.
+        kept: Whether there is a file of the engine, to be timed again.
+    """
     there = len(baseline.sessions)
     enough = there >= FEWEST_SESSIONS
-    needs = "" if enough else f"; without the approved engine's file a comparison needs {FEWEST_SESSIONS}"
+    without = "without the approved engine's file " if kept else ""
+    needs = "" if enough else f"; {without}a comparison needs {FEWEST_SESSIONS}"
     return f"{_sessions(there)}{needs}"
 
 

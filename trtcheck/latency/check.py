@@ -11,11 +11,11 @@ import numpy as np
 from trtcheck import judge
 from trtcheck.baselines.latency_schema import LatencyBaseline
 from trtcheck.case import Check, Gates, Outcome, Verdict
-from trtcheck.judge import LatencyRule
+from trtcheck.judge import LatencyRule, Speedup
 from trtcheck.latency import words
 from trtcheck.latency.environment import digest
 from trtcheck.latency.judged import MEDIAN, P95, Judged, Limited, compared, limited, of_energy, session_sd
-from trtcheck.latency.measurement import APPROVED, ENGINE, Timings
+from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Timings
 from trtcheck.latency.record import LatencyResult
 from trtcheck.latency.stored import figures_of
 
@@ -51,6 +51,14 @@ def outcome(result: LatencyResult, gates: Gates, standing: Standing) -> Outcome:
     measured = result.measurement
     share = measured.looks[-1][1]
     rows = compared(measured.timings, standing.baseline, gates, share)
+    gained = {
+        name: judge.speedup(
+            timed.samples_ms, measured.timings[ENGINE].samples_ms, alpha=gates.alpha,
+            session_sd=session_sd(measured.timings, standing.baseline),
+        )
+        for name, timed in measured.timings.items()
+        if name != ENGINE
+    }  # fmt: skip
     energy = of_energy(measured.joules_per_query, gates, measured.batch)
     limits = limited(measured.timings, standing.baseline, gates, measured.batch, share)
     limits += () if energy is None else (energy,)
@@ -60,8 +68,8 @@ def outcome(result: LatencyResult, gates: Gates, standing: Standing) -> Outcome:
     return Outcome(
         model=result.run.model, engine=result.run.engine, check=Check.LATENCY, verdict=verdict,
         message=message, numerics=result.numerics,
-        measured=_measured(result, rows, limits, figures, gates, standing, state),
-        notes=(*_notes(result, rows), *standing.notes), warnings=_warnings(result),
+        measured=_measured(result, rows, limits, figures, gained, state),
+        notes=(*_notes(result, rows, gained), *standing.notes), warnings=_warnings(result),
     )  # fmt: skip
 
 
@@ -120,7 +128,7 @@ def _then_and_now(result: LatencyResult) -> dict[str, str]:
     }
 
 
-def _notes(result: LatencyResult, rows: Sequence[Judged]) -> tuple[str, ...]:
+def _notes(result: LatencyResult, rows: Sequence[Judged], gained: Mapping[str, Speedup]) -> tuple[str, ...]:
     """What a reader should know beside the verdict."""
     found = [
         f"p95 is too noisy to be judged: {words.change(row)}"
@@ -129,13 +137,13 @@ def _notes(result: LatencyResult, rows: Sequence[Judged]) -> tuple[str, ...]:
         and row.verdict.rule is not LatencyRule.NONE
     ]  # fmt: skip
     found += [f"{name} took no part: {why}" for name, why in result.measurement.absent.items()]
-    engine, reference = result.run.engine, result.measurement.timings.get("reference")
-    if reference is not None and result.precision not in (None, "fp32", "tf32"):
-        gained = judge.speedup(reference.samples_ms, result.measurement.timings[ENGINE].samples_ms)
-        if gained.ratio < HARDLY_FASTER:
-            found.append(
-                f"{engine} is {gained.ratio:.2f}x as fast as the reference, less than {HARDLY_FASTER:g}x"
-            )
+    of_reference = gained.get(REFERENCE)
+    narrow = result.precision not in (None, "fp32", "tf32")
+    if of_reference is not None and narrow and of_reference.ratio < HARDLY_FASTER:
+        found.append(
+            f"{result.run.engine} is {of_reference.ratio:.2f}x as fast as the reference, "
+            f"less than {HARDLY_FASTER:g}x"
+        )
     return tuple(found)
 
 
@@ -145,7 +153,7 @@ def _warnings(result: LatencyResult) -> tuple[str, ...]:
 
 def _measured(
     result: LatencyResult, rows: Sequence[Judged], limits: Sequence[Limited], figures: Mapping[str, Any],
-    gates: Gates, standing: Standing, state: Mapping[str, Any],
+    gained: Mapping[str, Speedup], state: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """The item's figures; see docs/report-schema.md."""
     measured = result.measurement
@@ -166,17 +174,7 @@ def _measured(
             name: _contestant(timed, measured.batch, result.shown.get(name)) for name, timed in rivals.items()
         },
         "absent": dict(measured.absent),
-        "speedups": {
-            name: asdict(
-                judge.speedup(
-                    timed.samples_ms,
-                    measured.timings[ENGINE].samples_ms,
-                    alpha=gates.alpha,
-                    session_sd=session_sd(measured.timings, standing.baseline),
-                )
-            )
-            for name, timed in rivals.items()
-        },
+        "speedups": {name: asdict(found) for name, found in gained.items()},
         "judged": [
             {"what": row.what, "gated": row.gated, "against": row.against, **asdict(row.verdict)}
             for row in rows

@@ -140,7 +140,8 @@ def _clock(what: str, field: str, readings: Sequence[GpuReading], facts: GpuFact
     values = [getattr(each, field) for each in at_work if getattr(each, field) is not None]
     if not values:
         return [spread]
-    middle = statistics.median(values)
+    # One of the readings: between the halves of a clock that changed half-way lies none that is near either.
+    middle = statistics.median_low(values)
     off = [value for value in values if abs(value - middle) > CLOCK_SHARE * middle]
     if len(off) <= EXCUSED * len(values):
         return [spread]

@@ -31,7 +31,7 @@ class Lane:
 
     @property
     def cache_root(self) -> Path:
-        """The cache folder, beside which approved engines are kept."""
+        """The cache folder, in which approved engines are kept."""
         return self._workbench.cache.root
 
     @property
