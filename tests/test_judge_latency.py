@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -79,12 +79,20 @@ def test_more_caution_never_makes_more_failures(old, seed):
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=8, max_size=40))
+@example([0, 0, 0, 0, 0, 0, 1, 5.07e-138])  # a spread that is all but nothing
 def test_rounds_count_whatever_their_order(logs):
     found, turned = bounds(np.array(logs), 0.01, 0.001), bounds(np.array(logs[::-1]), 0.01, 0.001)
     assert (found.estimate, found.low, found.high) == pytest.approx(
         (turned.estimate, turned.low, turned.high), abs=1e-12
     )
     assert found.low <= found.estimate <= found.high
+
+
+def test_times_that_nothing_takes_are_compared_all_the_same():
+    wild = np.exp(np.random.default_rng(0).normal(0, 100, 12))
+    found = judge.latency(np.ones(12), wild, alpha=1e-9)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.high > 1e100
 
 
 def test_the_estimate_is_hodges_and_lehmanns():

@@ -14,12 +14,14 @@ from test_latency_items import FAST, LATENCY, _at_rest, latency_items
 from test_latency_recorded import recorded_board, runs_of
 
 from conftest import Suite
-from trtcheck.baselines.latency_schema import LatencyBaseline, StoredSession
-from trtcheck.case import Gates, Verdict
+from trtcheck.baselines.latency_schema import LatencyBaseline, LatencyRun, StoredSession
+from trtcheck.case import Gates, Numerics, Verdict
 from trtcheck.judge import LatencyRule
 from trtcheck.latency import judged
+from trtcheck.latency.check import Standing, outcome
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Measurement, Timings, WarmUp
-from trtcheck.latency.stored import session_of
+from trtcheck.latency.record import LatencyResult
+from trtcheck.latency.stored import comparable, session_of
 from trtcheck.latency.timing import Clock, TimingMode
 from trtcheck.report import false_alarm
 
@@ -184,3 +186,54 @@ def test_a_recording_cannot_show_that_it_is_faster_than_an_engine(
     item = suite.item("orin", "latency")
     assert item["verdict"] == verdict
     assert (f"{rival} was not timed in the same rounds" in item["message"]) == (verdict == "inconclusive")
+
+
+def test_a_limit_on_p95_is_not_kept_by_leaving_out_the_rounds_beyond_it():
+    samples = timings().samples_ms.copy()
+    samples[[3, 8], :20] = 10.0  # two rounds of twelve; 7 % of all queries
+    timed = {ENGINE: Timings(MODE, samples, samples.sum(axis=1) / 1e3)}
+    [row] = judged.limited(timed, None, Gates(latency_p95_ms=2.0), 4)
+    assert (row.verdict, row.high) == (Verdict.INCONCLUSIVE, 10.0)
+    [row] = judged.limited({ENGINE: timings()}, None, Gates(latency_p95_ms=2.0), 4)
+    assert row.verdict is Verdict.PASS
+
+
+def test_the_session_term_is_that_of_the_clock_and_of_sessions_of_the_approved_engine():
+    host = replace(MODE, clock=Clock.HOST)
+    own = {ENGINE: timings()}
+    on_host = {ENGINE: replace(own[ENGINE], mode=host)}
+    assert (judged.session_sd(own, None), judged.session_sd(on_host, None)) == (0.0015, 0.003)
+    wide = [replace(session, ratio=0.1 * n) for n, session in enumerate(FIVE.sessions)]
+    assert judged.session_sd(own, baseline(*wide)) > 0.1
+    others = [replace(session, engine_digest="sha256:another") for session in wide]
+    assert judged.session_sd(own, baseline(*others)) == 0.0015
+
+
+def test_what_is_compared_leaves_out_own_sessions_and_ratios_to_another_reference():
+    beside = FIVE.sessions[0].reference
+    foreign = replace(FIVE.sessions[1], reference="sha256:another")
+    found = comparable(baseline(FIVE.sessions[0], foreign, FIVE.sessions[2]), beside, {"s2"}).sessions
+    assert [session.id for session in found] == ["s0", "s1"]
+    assert found[0].ratio is not None
+    assert (found[1].ratio, found[1].median_ms) == (None, foreign.median_ms)
+
+
+def test_bounds_are_those_of_the_last_looks_share_of_alpha():
+    timed = {ENGINE: timings(1), APPROVED: timings(2)}
+    rows = [by_what(judged.compared(timed, None, Gates(), share))["median"].verdict for share in (1.0, 0.75)]
+    measured = replace(measurement(timed), looks=((12, 0.75),))
+    run = LatencyRun("cats", "fp16", 4, {}, "sha256:lowered", None, ".engine", stored(0, timed))
+    result = LatencyResult(measured, (run,), {}, "onnxruntime-cuda", "fp16", Numerics.NATIVE)
+    found = outcome(result, Gates(), Standing({"message": ""})).measured["judged"][0]
+    assert found["alpha"] == rows[1].alpha != rows[0].alpha
+    assert (found["low"], found["high"]) == (rows[1].low, rows[1].high)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"warm_up": WarmUp(False, 0.5, 100)}, "did not settle within 0.5 s"),
+     ({"complete": False}, "only 12 rounds fitted into the budget"), ({}, None)],
+)  # fmt: skip
+def test_what_speaks_against_a_measurement(changes: dict[str, Any], told: str | None):
+    found = replace(measurement({ENGINE: timings()}), **changes).unhealthy
+    assert [told in reason for reason in found] == [True] if told else found == ()

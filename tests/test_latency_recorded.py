@@ -283,3 +283,55 @@ def test_limits_may_be_those_of_a_recordings_batch_size(suite: Suite) -> None:
     assert suite.run(board, "-k", "latency").ret == 1
     [record] = [item for item in suite.report()["items"] if item["check"] == "latency"]
     assert (record["verdict"], record["limits"][0]["limit"]) == ("fail", 0.5)
+
+
+def test_times_that_trend_are_inconclusive_and_not_approved(suite: Suite) -> None:
+    suite.data(**suite_models.arrays(32))
+    suite.toml("[models.tiny.latency]\n[models.tiny.gates]\nlatency_ms = 3\n")
+    ramp = recorded_board(suite, "ramp", [np.linspace(1.0, 2.5, 400).tolist()])
+    suite.run(ramp, "-k", "latency", "--trt-update-baselines")
+    item = suite.item("orin", "latency")
+    assert item["verdict"] == "inconclusive"
+    assert "did not settle" in item["message"]
+    assert item["health"]["reasons"] != []
+    assert not list((suite.path / "baselines").rglob("latency-*.json"))
+
+
+@pytest.mark.parametrize("limits", ["{9 = 1.0}", "{1 = 1.0}"])
+def test_limits_that_leave_out_the_batch_of_a_recording_are_refused(suite: Suite, limits: str) -> None:
+    suite.data(**suite_models.arrays(32))
+    suite.toml(f"[models.tiny.latency]\n[models.tiny.gates]\nlatency_ms = {limits}\n")
+    failed = suite.run(recorded_board(suite, "board", runs_of(0, 1)), "-k", "latency")
+    failed.assert_outcomes(failed=1, deselected=5)
+    failed.stdout.fnmatch_lines(["*latency_ms of tiny has no limit for the batch size of the recording orin*",
+                                 "*expected: a limit for batch 8*"])  # fmt: skip
+
+
+def test_a_limit_for_the_batch_of_a_recording_is_held_against_it(suite: Suite) -> None:
+    suite.data(**suite_models.arrays(32))
+    suite.toml("[models.tiny.latency]\n[models.tiny.gates]\nlatency_ms = {1 = 9.0, 8 = 1.0}\n")
+    suite.run(recorded_board(suite, "board", runs_of(0, 1)), "-k", "latency").assert_outcomes(
+        failed=1, deselected=5
+    )
+    [limit] = suite.item("orin", "latency")["limits"]
+    assert (limit["gate"], limit["limit"], limit["verdict"]) == ("latency_ms", 1.0, "fail")
+
+
+def test_a_rival_that_is_not_there_is_told_of_a_recording_too(suite: Suite) -> None:
+    suite.data(**suite_models.arrays(32))
+    suite.toml('[models.tiny.latency]\n[models.tiny.gates]\nfaster_than = "nope"\n')
+    failed = suite.run(recorded_board(suite, "board", runs_of(0, 1)), "-k", "latency")
+    failed.stdout.fnmatch_lines(["*faster_than names an engine that is not there: 'nope'*"])
+
+
+def test_a_recording_is_not_compared_with_its_own_times(suite: Suite) -> None:
+    suite.data(**suite_models.arrays(32))
+    suite.toml("[models.tiny.latency]\n")
+    board = recorded_board(suite, "board", runs_of(0, 6))
+    suite.run(board, "-k", "latency", "--trt-update-baselines")
+    suite.run(board, "-k", "latency")
+    item = suite.item("orin", "latency")
+    assert item["judged"][0]["rule"] == "none"
+    assert "these very times are among the approved ones" in " ".join(item["notes"])
+    assert item["latency_baseline"]["status"] == "too few"
+    assert item["verdict"] == "inconclusive"
