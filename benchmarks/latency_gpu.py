@@ -42,7 +42,7 @@ from trtcheck.precision import lower
 ROOT = Path(__file__).resolve().parent.parent
 AGREEMENT = 0.01
 """Largest accepted difference between a timer's median and a bare loop's."""
-ROUNDS, BLOCK_MS = 10, 40.0
+ROUNDS, BLOCK_MS = 30, 40.0
 """Rounds of timer, loop, loop, timer, and what one of these takes."""
 IMAGES = 64
 BAD = ("fail", "error", "skipped")

@@ -137,7 +137,9 @@ def test_fields_that_cannot_be_are_damage(changed):
 
 
 @pytest.mark.parametrize("name", ["median_ms", "p95_ms", "throughput"])
-@pytest.mark.parametrize("value", [0, -1.5, None, True, "1", float("nan"), float("inf"), 1e13, 1e-300, 10**400, []])
+@pytest.mark.parametrize(
+    "value", [0, -1.5, None, True, "1", float("nan"), float("inf"), 1e13, 1e-300, 10**400, []]
+)
 def test_times_that_cannot_be_are_damage(name, value):
     assert "the baseline is damaged" in damaged(with_session(**{name: value}))
 
