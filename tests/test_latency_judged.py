@@ -200,13 +200,48 @@ def test_a_limit_on_p95_is_not_kept_by_leaving_out_the_rounds_beyond_it():
 
 def test_the_session_term_is_that_of_the_clock_and_of_sessions_of_the_approved_engine():
     host = replace(MODE, clock=Clock.HOST)
-    own = {ENGINE: timings()}
+    own = {ENGINE: timings(ms=1e3)}
     on_host = {ENGINE: replace(own[ENGINE], mode=host)}
-    assert (judged.session_sd(own, None), judged.session_sd(on_host, None)) == (0.0015, 0.003)
+    assert judged.session_sd(own, None) == pytest.approx(0.0015, rel=1e-6)
+    assert judged.session_sd(on_host, None) == 0.003
     wide = [replace(session, ratio=0.1 * n) for n, session in enumerate(FIVE.sessions)]
     assert judged.session_sd(own, baseline(*wide)) > 0.1
     others = [replace(session, engine_digest="sha256:another") for session in wide]
-    assert judged.session_sd(own, baseline(*others)) == 0.0015
+    assert judged.session_sd(own, baseline(*others)) == judged.session_sd(own, None)
+
+
+TWINS = {ENGINE: timings(1, ms=0.0196, pause_ms=0), APPROVED: timings(2, ms=0.019, pause_ms=0)}
+"""Of 19 microseconds, and .6 apart; two loadings of one engine were .5 apart on an H100."""
+
+
+def told_of(timed: dict[str, Timings], gates: Gates = Gates()) -> Any:  # noqa: B008 (frozen)
+    run = LatencyRun("cats", "fp16", 4, {}, "sha256:lowered", None, ".engine", stored(0, timed))
+    result = LatencyResult(measurement(timed), (run,), {}, "onnxruntime-cuda", "fp16", Numerics.NATIVE)
+    return outcome(result, gates, Standing({"message": ""}))
+
+
+def test_engines_of_microseconds_do_not_fail_by_what_their_clock_cannot_tell():
+    assert judged.session_sd(TWINS, None) == pytest.approx(0.0005 / 0.0196, rel=0.01)
+    found = told_of(TWINS)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert [note for note in found.notes if "CUDA events are good to 0.5 µs, 2.6 % of this time" in note]
+    on_host = {name: replace(timed, mode=replace(MODE, clock=Clock.HOST)) for name, timed in TWINS.items()}
+    assert told_of(on_host).verdict is Verdict.FAIL
+    for gates, shown in ((Gates(latency_slowdown=0.2), Verdict.PASS), (Gates(), Verdict.FAIL)):
+        slower = timings(1, ms=0.0196 if shown is Verdict.PASS else 0.025)
+        found = told_of({**TWINS, ENGINE: slower}, gates)
+        assert found.verdict is shown
+        assert not any("CUDA events" in note for note in found.notes)
+
+
+def test_what_the_clock_cannot_tell_counts_for_limits_and_stored_times_too():
+    [row] = judged.limited(TWINS, None, Gates(latency_ms=0.0193), 4)
+    assert row.verdict is Verdict.INCONCLUSIVE
+    [row] = judged.limited(TWINS, None, Gates(latency_ms=0.022), 4)
+    assert row.verdict is Verdict.PASS
+    five = baseline(*(stored(n, {ENGINE: timings(n, ms=0.019)}) for n in range(5)))
+    row = by_what(judged.compared({ENGINE: TWINS[ENGINE]}, five, Gates()))["median"]
+    assert (row.verdict.rule, row.verdict.verdict) == (LatencyRule.ABSOLUTE, Verdict.INCONCLUSIVE)
 
 
 def test_what_is_compared_leaves_out_own_sessions_and_ratios_to_another_reference():

@@ -19,6 +19,9 @@ SESSION_SD_PROCESSOR = 0.003
 an ordinary virtual machine, .27 to .35 % between loadings in one process."""
 SESSION_SD_ABSOLUTE = 0.003
 """The same of one engine's log time: .30 % over separate processes on the same H100."""
+EVENT_MS = 0.0005
+"""The same of a time between two CUDA events, in ms, however long it is: the resolution that CUDA documents
+of ``cuEventElapsedTime``. Two loadings of one engine of 19 microseconds were that far apart on an H100."""
 FEWEST_ROUNDS = 8
 """Fewer rounds do not show what is an outlier."""
 TRIMMED = 6

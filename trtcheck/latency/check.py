@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from trtcheck import judge
 from trtcheck.baselines.latency_schema import LatencyBaseline
@@ -14,7 +16,18 @@ from trtcheck.case import Check, Gates, Outcome, Verdict
 from trtcheck.judge import LatencyRule, Speedup
 from trtcheck.latency import words
 from trtcheck.latency.environment import digest
-from trtcheck.latency.judged import MEDIAN, P95, Judged, Limited, compared, limited, of_energy, session_sd
+from trtcheck.latency.judged import (
+    FASTER_THAN,
+    MEDIAN,
+    P95,
+    Judged,
+    Limited,
+    clock_sd,
+    compared,
+    limited,
+    of_energy,
+    session_sd,
+)
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Timings
 from trtcheck.latency.record import LatencyResult
 from trtcheck.latency.stored import figures_of
@@ -137,6 +150,7 @@ def _notes(result: LatencyResult, rows: Sequence[Judged], gained: Mapping[str, S
         and row.verdict.rule is not LatencyRule.NONE
     ]  # fmt: skip
     found += [f"{name} took no part: {why}" for name, why in result.measurement.absent.items()]
+    found += _too_short(result, rows)
     of_reference = gained.get(REFERENCE)
     narrow = result.precision not in (None, "fp32", "tf32")
     if of_reference is not None and narrow and of_reference.ratio < HARDLY_FASTER:
@@ -145,6 +159,19 @@ def _notes(result: LatencyResult, rows: Sequence[Judged], gained: Mapping[str, S
             f"less than {HARDLY_FASTER:g}x"
         )
     return tuple(found)
+
+
+def _too_short(result: LatencyResult, rows: Sequence[Judged]) -> list[str]:
+    """That queries are too short for their clock, where no number of rounds shows them within a tolerance."""
+    unsure = clock_sd(result.measurement.timings[ENGINE])
+    tolerances = [
+        row.verdict.tolerance
+        for row in rows
+        if row.gated and row.what != FASTER_THAN and row.verdict.effect is not None
+        and row.verdict.verdict is Verdict.INCONCLUSIVE
+        and -special.ndtri(row.verdict.alpha) * unsure > math.log1p(row.verdict.tolerance)
+    ]  # fmt: skip
+    return [words.too_short(unsure, min(tolerances))] if tolerances else []
 
 
 def _warnings(result: LatencyResult) -> tuple[str, ...]:

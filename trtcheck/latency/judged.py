@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,13 @@ from trtcheck import judge
 from trtcheck.baselines.latency_schema import LatencyBaseline
 from trtcheck.case import Gates, Verdict
 from trtcheck.judge import LatencyRule, LatencyVerdict
-from trtcheck.judge.latency_bounds import FEWEST_SESSIONS, SESSION_SD, SESSION_SD_PROCESSOR
+from trtcheck.judge.latency_bounds import (
+    EVENT_MS,
+    FEWEST_SESSIONS,
+    SESSION_SD,
+    SESSION_SD_ABSOLUTE,
+    SESSION_SD_PROCESSOR,
+)
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Timings
 from trtcheck.latency.stored import figures_of, ratios, ratios_of_seconds
 from trtcheck.latency.timing import Clock
@@ -146,7 +153,9 @@ def _limited(
     for gate, statistic in (("latency_ms", "median"), ("latency_p95_ms", "p95")):
         limit = gates.at_batch(gate, batch)
         if limit is not None:
-            found = judge.within(engine.samples_ms, limit, alpha=alpha, statistic=statistic)
+            found = judge.within(
+                engine.samples_ms, limit, alpha=alpha, statistic=statistic, session_sd=_absolute_sd(engine)
+            )
             overall = float(np.percentile(engine.samples_ms, 95 if statistic == "p95" else 50))
             yield _embracing(_of_limit(gate, found), overall)
     least = gates.at_batch("throughput", batch)
@@ -203,8 +212,21 @@ def session_sd(timings: Mapping[str, Timings], baseline: LatencyBaseline | None)
         for s in sessions
         if s.ratio is not None and baseline is not None and s.engine_digest == baseline.engine_digest
     ]
-    least = SESSION_SD_PROCESSOR if timings[ENGINE].mode.clock is Clock.HOST else SESSION_SD
-    return judge.session_sd([ratio for ratio, _ in stored], [error for _, error in stored], least)
+    engine = timings[ENGINE]
+    least = SESSION_SD_PROCESSOR if engine.mode.clock is Clock.HOST else SESSION_SD
+    spread = judge.session_sd([ratio for ratio, _ in stored], [error for _, error in stored], least)
+    return math.hypot(spread, clock_sd(engine))
+
+
+def clock_sd(engine: Timings) -> float:
+    """What the clock adds to the session term, as a part of the time: much for an engine of microseconds."""
+    if engine.mode.clock is Clock.HOST:
+        return 0.0
+    return EVENT_MS / float(np.median(engine.samples_ms))
+
+
+def _absolute_sd(engine: Timings) -> float:
+    return math.hypot(SESSION_SD_ABSOLUTE, clock_sd(engine))
 
 
 def _judged(
@@ -234,7 +256,7 @@ def _judged(
     batch = 1 if baseline is None else baseline.batch
     verdict = judge.latency_absolute(
         [_time(what, session) for session in sessions], _time(what, figures_of(engine, batch)),
-        tolerance=tolerance, alpha=alpha,
+        tolerance=tolerance, alpha=alpha, session_sd=_absolute_sd(engine),
     )  # fmt: skip
     return Judged(what, gated, f"{len(sessions)} stored sessions", verdict)
 

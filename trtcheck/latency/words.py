@@ -7,6 +7,7 @@ from typing import Any
 
 from trtcheck.case import Verdict
 from trtcheck.judge import LatencyRule, LatencyVerdict
+from trtcheck.judge.latency_bounds import EVENT_MS
 from trtcheck.latency.judged import FASTER_THAN, MEDIAN, P95, THROUGHPUT, Judged, Limited
 from trtcheck.names import confidence, percent, significant
 
@@ -89,6 +90,14 @@ def _evidence(verdict: LatencyVerdict) -> str:
     if verdict.detectable is not None:
         seen = f"{signed(verdict.detectable)} would have failed"
     return ", ".join(filter(None, [sure, limit, seen]))
+
+
+def too_short(unsure: float, tolerance: float) -> str:
+    """That an engine is too fast for CUDA events, which leave *unsure* a part of its time."""
+    return (
+        f"CUDA events are good to {EVENT_MS * 1e3:g} µs, {percent(unsure)} of this time, so that no slowdown "
+        f"can be held to {percent(tolerance)}: time a larger batch, or raise the limit"
+    )
 
 
 def limit(row: Limited) -> str:
