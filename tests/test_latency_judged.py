@@ -227,6 +227,10 @@ def test_engines_of_microseconds_do_not_fail_by_what_their_clock_cannot_tell():
     assert [note for note in found.notes if "CUDA events are good to 0.5 µs, 2.6 % of this time" in note]
     on_host = {name: replace(timed, mode=replace(MODE, clock=Clock.HOST)) for name, timed in TWINS.items()}
     assert told_of(on_host).verdict is Verdict.FAIL
+    assert not judged.undecided(TWINS, None, Gates(), 4, 1.0)  # more rounds would not help
+    assert judged.undecided(
+        {**TWINS, ENGINE: timings(3, ms=1.02), APPROVED: timings(4)}, None, Gates(), 4, 1.0
+    )
     for gates, shown in ((Gates(latency_slowdown=0.2), Verdict.PASS), (Gates(), Verdict.FAIL)):
         slower = timings(1, ms=0.0196 if shown is Verdict.PASS else 0.025)
         found = told_of({**TWINS, ENGINE: slower}, gates)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from trtcheck import judge
 from trtcheck.baselines.latency_schema import LatencyBaseline
@@ -17,11 +15,11 @@ from trtcheck.judge import LatencyRule, Speedup
 from trtcheck.latency import words
 from trtcheck.latency.environment import digest
 from trtcheck.latency.judged import (
-    FASTER_THAN,
     MEDIAN,
     P95,
     Judged,
     Limited,
+    beyond_clock,
     clock_sd,
     compared,
     limited,
@@ -162,16 +160,10 @@ def _notes(result: LatencyResult, rows: Sequence[Judged], gained: Mapping[str, S
 
 
 def _too_short(result: LatencyResult, rows: Sequence[Judged]) -> list[str]:
-    """That queries are too short for their clock, where no number of rounds shows them within a tolerance."""
-    unsure = clock_sd(result.measurement.timings[ENGINE])
-    tolerances = [
-        row.verdict.tolerance
-        for row in rows
-        if row.gated and row.what != FASTER_THAN and row.verdict.effect is not None
-        and row.verdict.verdict is Verdict.INCONCLUSIVE
-        and -special.ndtri(row.verdict.alpha) * unsure > math.log1p(row.verdict.tolerance)
-    ]  # fmt: skip
-    return [words.too_short(unsure, min(tolerances))] if tolerances else []
+    """That queries are too short for their clock."""
+    engine = result.measurement.timings[ENGINE]
+    tolerances = [row.verdict.tolerance for row in rows if row.gated and beyond_clock(row, engine)]
+    return [words.too_short(clock_sd(engine), min(tolerances))] if tolerances else []
 
 
 def _warnings(result: LatencyResult) -> tuple[str, ...]:

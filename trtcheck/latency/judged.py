@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special
 
 from trtcheck import judge
 from trtcheck.baselines.latency_schema import LatencyBaseline
@@ -122,6 +123,7 @@ def undecided(
         row.gated
         and row.verdict.verdict is Verdict.INCONCLUSIVE
         and row.verdict.rule is LatencyRule.INTERLEAVED
+        and not beyond_clock(row, timings[ENGINE])
         for row in rows
     )
     limits = limited(timings, baseline, gates, batch, share)
@@ -223,6 +225,14 @@ def clock_sd(engine: Timings) -> float:
     if engine.mode.clock is Clock.HOST:
         return 0.0
     return EVENT_MS / float(np.median(engine.samples_ms))
+
+
+def beyond_clock(row: Judged, engine: Timings) -> bool:
+    """Whether a row is open because of the clock, which no number of rounds makes good."""
+    verdict = row.verdict
+    if row.what == FASTER_THAN or verdict.effect is None or verdict.verdict is not Verdict.INCONCLUSIVE:
+        return False
+    return bool(-special.ndtri(verdict.alpha) * clock_sd(engine) > math.log1p(verdict.tolerance))
 
 
 def _absolute_sd(engine: Timings) -> float:
