@@ -13,6 +13,7 @@ from trtcheck.baselines.latency_schema import LatencyBaseline
 from trtcheck.case import Check, Gates, Outcome, Verdict
 from trtcheck.judge import LatencyRule, Speedup
 from trtcheck.latency import words
+from trtcheck.latency.contest import MOST_ROUNDS
 from trtcheck.latency.environment import digest
 from trtcheck.latency.judged import (
     MEDIAN,
@@ -104,14 +105,29 @@ def _concluded(
     if open_rows or open_limits:
         clauses = [f"cannot tell: {words.change(row)}{_why(row)}" for row in open_rows]
         clauses += [f"cannot tell: {words.limit(row)}" for row in open_limits]
-        return Verdict.INCONCLUSIVE, "; ".join([*clauses, told])
+        return Verdict.INCONCLUSIVE, "; ".join([*clauses, *_next(result, open_rows, open_limits), told])
     held = [words.limit(row) for row in limits] + [words.change(row) for row in judged if row.gated]
     if all(row.verdict.rule is LatencyRule.NONE for row in rows if row.what == MEDIAN):
         # The limits hold, which is something; that nothing was compared stands in the notes and the report.
         missing = next(row.verdict.reason for row in rows if row.what == MEDIAN)
-        nothing = standing.state["message"] if standing.baseline is None else missing
-        return (Verdict.PASS if held else Verdict.INCONCLUSIVE), "; ".join([*held, told, str(nothing)])
+        nothing = [str(standing.state["message"] if standing.baseline is None else missing)]
+        nothing += [
+            result.measurement.absent[name] for name in (APPROVED,) if name in result.measurement.absent
+        ]
+        return (Verdict.PASS if held else Verdict.INCONCLUSIVE), "; ".join([*held, told, *nothing])
     return Verdict.PASS, "; ".join([told, *held])
+
+
+def _next(result: LatencyResult, rows: Sequence[Judged], limits: Sequence[Limited]) -> list[str]:
+    """What might settle what is open: more rounds, as long as there can be more and they could tell."""
+    timings, (asked, _) = result.measurement.timings, result.measurement.looks[0]
+    taken = len(timings[ENGINE].seconds)
+    more = any(
+        row.verdict.rule is LatencyRule.INTERLEAVED and not beyond_clock(row, timings[ENGINE]) for row in rows
+    ) or any(row.measured is not None for row in limits)
+    if not more or len(timings) == 1 or taken >= asked * MOST_ROUNDS:  # a recording, or all that are made
+        return []
+    return [f"more than {taken} rounds may tell: a larger --trt-latency-budget"]
 
 
 def _why(row: Judged) -> str:
@@ -127,16 +143,13 @@ def _stands(standing: Standing, rows: Sequence[Judged]) -> Mapping[str, Any]:
     return {**standing.state, "status": "too few", "message": median.reason}
 
 
-def _then_and_now(result: LatencyResult) -> dict[str, str]:
-    """Median and 95th percentile of the approved engine and of this one, where both were timed here."""
+def _then_and_now(result: LatencyResult) -> dict[str, tuple[float, float]]:
+    """Median and 95th percentile of the approved engine and of this one in ms, where both were timed here."""
     timings = result.measurement.timings
     if APPROVED not in timings:
         return {}
-    figures = {name: figures_of(timings[name], 1) for name in (APPROVED, ENGINE)}
-    return {
-        what: " -> ".join(words.milliseconds(found[f"{what}_ms"]) for found in figures.values())
-        for what in (MEDIAN, P95)
-    }
+    then, now = (figures_of(timings[name], 1) for name in (APPROVED, ENGINE))
+    return {what: (then[f"{what}_ms"], now[f"{what}_ms"]) for what in (MEDIAN, P95)}
 
 
 def _notes(result: LatencyResult, rows: Sequence[Judged], gained: Mapping[str, Speedup]) -> tuple[str, ...]:

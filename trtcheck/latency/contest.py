@@ -134,7 +134,12 @@ def hold(
     built, resolved = loads.built(case, engine), loads.resolve(case)
     info, gpu = loads.info_of(engine, built), loads.gpu_of(engine)
     with _Field(feeds(case, resolved, wanted.batch), spec) as field:
-        timer = field.enter(ENGINE, lambda: loads.load_timed(case, engine, built, spec))
+        try:
+            timer = field.enter(ENGINE, lambda: loads.load_timed(case, engine, built, spec))
+        except EngineError as error:
+            if wanted.batch == case.batch:
+                raise
+            raise _at_batch(case, engine, wanted.batch, error) from error
         facts = None if gpu is None else gpu_facts(gpu.uuid)
         environment = latency_environment(info, timer.mode, gpu=facts, threads=loads.threads)
         lowered = made_from(case, built)
@@ -163,6 +168,16 @@ def hold(
     return LatencyResult(
         measurement=measured, runs=(run,), shown=shown, backend=info.name,
         precision=engine.precision.value if engine.precision else None, numerics=built.numerics,
+    )  # fmt: skip
+
+
+def _at_batch(case: Case, engine: EngineSpec, batch: int, error: EngineError) -> EngineError:
+    """What an engine says to a batch size that no other check runs at."""
+    return EngineError(
+        f"{case.name}[{engine.name}] cannot be timed at batch {batch}", where=case.onnx,
+        expected=f"a model that takes {batch} images, as it takes {case.batch}",
+        found="; ".join(" ".join(line.split()) for line in str(error).splitlines()),
+        hint=f"take {batch} out of batches in [models.{case.name}.latency]",
     )  # fmt: skip
 
 
@@ -240,7 +255,7 @@ class _Field(Closing):
             self.enter(name, load)
         except TrtcheckError as error:
             self._close(name)
-            self.absent[name] = "; ".join(line.strip() for line in str(error).splitlines())
+            self.absent[name] = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
 
     def reload(self, budget: float) -> Reload | None:
         """How all of them are loaded anew, where what differs between loadings is worth it.
@@ -277,7 +292,8 @@ def _approved(
     if kept is None:
         raise EngineError(
             f"the approved engine {digests.short(baseline.engine_digest)} is not kept on this machine",
-            hint="keep the cache folder between runs (--trt-cache=DIR)",
+            hint="approve once more here (--trt-update-baselines), and keep the cache folder between runs "
+            "(--trt-cache=DIR)",
         )
     return loads.load_timed(case, engine, replace(built, path=kept), spec)
 

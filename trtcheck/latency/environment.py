@@ -118,7 +118,11 @@ _POINTS = {
     "power_limit_w": _Point("power limit", "sudo nvidia-smi -pl {value}", " W", "device"),
     "driver": _Point("driver", "install driver {then}", follows="backend"),
     "runtime": _Point("runtime", "install {backend} {then}", follows="backend"),
-    "threads": _Point("threads", "run with {then} cores a worker (taskset, pytest -n)", follows="backend"),
+    "threads": _Point(
+        "threads",
+        "run where a worker has {then} cores: pytest -n divides them, taskset limits them",
+        follows="backend",
+    ),
     "clock": _Point("timing clock", "time with a backend that has the {then} clock", follows="backend"),
     "transfers": _Point("transfers in the time", "transfers = {value} in [models.NAME.latency]"),
     "cuda_graph": _Point("CUDA graph", "cuda_graph = {value} in {table}", follows="backend"),

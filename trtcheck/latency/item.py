@@ -173,9 +173,11 @@ def _engine_called(name: str, settings: Settings) -> EngineSpec:
     known = [precision.value for precision in Precision]
     if name in known:
         return EngineSpec(name, Precision(name))
+    there = ", ".join(engine.name for engine in settings.engines or () if engine.name not in known)
     raise CaseError(
         f"faster_than names an engine that is not there: '{name}'",
-        expected=f"{', '.join(known)}, or an engine of --trt-engine by its name", found=name,
+        expected=", ".join(known) + (f", or of --trt-engine: {there}" if there else ""), found=name,
+        hint="faster_than in [models.NAME.gates]: a file of --trt-engine goes by its name without the ending",
     )  # fmt: skip
 
 

@@ -158,13 +158,14 @@ def _limited(
             found = judge.within(
                 engine.samples_ms, limit, alpha=alpha, statistic=statistic, session_sd=_absolute_sd(engine)
             )
-            overall = float(np.percentile(engine.samples_ms, 95 if statistic == "p95" else 50))
+            overall = figures_of(engine, batch)[f"{statistic}_ms"]
             yield _embracing(_of_limit(gate, found), overall)
     least = gates.at_batch("throughput", batch)
     if least is not None:
         queries = engine.samples_ms.shape[1]
         rates = queries * batch / engine.seconds
-        yield _of_limit("throughput", judge.within(rates, least, alpha=alpha, larger_is_better=True))
+        found = judge.within(rates, least, alpha=alpha, larger_is_better=True)
+        yield _embracing(_of_limit("throughput", found), figures_of(engine, batch)["throughput"])
     if gates.speedup is not None:
         if reference is None:
             yield Limited("speedup", gates.speedup, None, None, None, None, Verdict.INCONCLUSIVE)
@@ -181,16 +182,18 @@ def _of_limit(gate: str, found: LimitVerdict) -> Limited:
 
 
 def _embracing(row: Limited, overall: float) -> Limited:
-    """The row with its bounds widened to the figure of all queries together.
+    """The row with the figure of all queries together, and its bounds widened to that.
 
     The bounds leave out the rounds that are furthest off, which is right for comparisons; a limit must not be
     kept by leaving out what is beyond it.
     """
-    if row.low is None or row.high is None or row.low <= overall <= row.high:
-        return row
+    if row.low is None or row.high is None:
+        return replace(row, measured=overall)
     low, high = min(row.low, overall), max(row.high, overall)
-    at_odds = low <= row.limit < high
-    return replace(row, low=low, high=high, verdict=Verdict.INCONCLUSIVE if at_odds else row.verdict)
+    at_odds = low < row.limit < high
+    return replace(
+        row, measured=overall, low=low, high=high, verdict=Verdict.INCONCLUSIVE if at_odds else row.verdict
+    )
 
 
 def of_energy(joules_per_query: float | None, gates: Gates, batch: int) -> Limited | None:

@@ -93,10 +93,15 @@ class Measurement:
     @property
     def unhealthy(self) -> tuple[str, ...]:
         """What speaks against the figures, in sentences."""
+        from trtcheck.judge.latency_bounds import FEWEST_ROUNDS
+
         found = list(self.health.reasons)
         if not self.warm_up.plateau:
             found.append(f"the times did not settle within {self.warm_up.seconds:.1f} s of warm-up")
-        if not self.complete:
-            rounds = len(self.timings[ENGINE].seconds)
-            found.append(f"only {rounds} rounds fitted into the budget (--trt-latency-budget=SECONDS)")
+        rounds = len(self.timings[ENGINE].seconds)
+        if not self.complete and rounds < FEWEST_ROUNDS:
+            found.append(
+                f"only {rounds} rounds fitted into the budget, {FEWEST_ROUNDS} are needed: "
+                "a larger --trt-latency-budget"
+            )
         return tuple(found)

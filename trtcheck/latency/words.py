@@ -54,6 +54,17 @@ def change(row: Judged, then: str | None = None) -> str:
     return f"{head} ({_evidence(verdict)})"
 
 
+def then_and_now(row: Judged, then: float, now: float) -> str:
+    """A time of the approved engine and of this one, over all queries.
+
+    Times that jump make these another ratio than the change, which is that of the rounds; then that is said.
+    """
+    verdict, told = row.verdict, f"{milliseconds(then)} -> {milliseconds(now)}"
+    if verdict.low is None or verdict.high is None or verdict.low <= now / then - 1 <= verdict.high:
+        return told
+    return f"{told} over all queries, round by round"
+
+
 def _against(row: Judged) -> str:
     if row.verdict.rule is LatencyRule.INTERLEAVED:
         return f"{row.against}, timed in the same {row.verdict.rounds} rounds"
@@ -113,7 +124,13 @@ def limit(row: Limited) -> str:
     return f"{name} {significant(row.measured)} {unit} ({wanted}{between})"
 
 
-def failures(rows: Sequence[Judged], limits: Sequence[Limited], told: Mapping[str, str]) -> list[str]:
-    """What failed, a clause each; *told* has a figure's values then and now."""
-    found = [change(row, told.get(row.what)) for row in rows if row.verdict.verdict is Verdict.FAIL]
+def failures(
+    rows: Sequence[Judged], limits: Sequence[Limited], told: Mapping[str, tuple[float, float]]
+) -> list[str]:
+    """What failed, a clause each; *told* has a figure's values then and now, in ms."""
+    found = [
+        change(row, then_and_now(row, *told[row.what]) if row.what in told else None)
+        for row in rows
+        if row.verdict.verdict is Verdict.FAIL
+    ]
     return found + [limit(row) for row in limits if row.verdict is Verdict.FAIL]

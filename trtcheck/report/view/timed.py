@@ -202,13 +202,17 @@ def _judged(items: Sequence[Record]) -> Table:
 def _judged_row(item: Record, row: Record) -> Row:
     against = row.get("against")
     figure = row["what"] if row["what"] != "faster_than" else f"against {against}"
-    status = STATUSES[row["verdict"]]
+    counts = row["gated"] or row["verdict"] == "fail"
+    status, reason = STATUSES[row["verdict"]], row["reason"]
+    if item["health"]["reasons"] and row["verdict"] != "inconclusive":
+        # What such times say by themselves must not pass for a verdict.
+        status, reason = STATUSES["inconclusive"], f"{status.word} by itself, but the times do not count"
     bounds = None
     if row["low"] is not None and row["high"] is not None:
         bounds = f"{formats.change(row['low'])} to {formats.change(row['high'])}"
     cells = (
         status,
-        figure if row["gated"] else f"{figure} (told only)",
+        figure if counts else f"{figure} (told only)",
         _RULES[row["rule"]],
         formats.change(row["effect"]),
         bounds,
@@ -217,8 +221,8 @@ def _judged_row(item: Record, row: Record) -> Row:
         formats.count(row["rounds"]),
         formats.count(row["sessions"]),
     )
-    coloured = status if row["gated"] or row["verdict"] == "fail" else None
-    return Row(_name(item), cells, None if row["verdict"] == "pass" else coloured, row["reason"])
+    coloured = status if counts and status != STATUSES["pass"] else None
+    return Row(_name(item), cells, coloured, reason)
 
 
 def _limits(items: Sequence[Record]) -> Table:
