@@ -27,6 +27,7 @@ _MARKED = re.compile(
 _STYLE_MARKED = re.compile(rf"\A/\* {MARK} ")
 _PAGE = re.compile(r"[a-z0-9-]+\.html")
 _HEAD = 1024
+_STYLE = ("base", "findings", "facts", "tables", "matrices", "charts", "page")
 
 
 def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -70,8 +71,13 @@ def render(document: Mapping[str, Any]) -> dict[str, str]:
         pages[engine.page] = template.render(view=engine)
     # A path of pytest may hold bytes that are no UTF-8, as lone surrogates.
     texts = {name: page.encode("utf-8", "backslashreplace").decode() for name, page in pages.items()}
-    style = resources.files("trtcheck.report").joinpath("templates", "style.css")
-    return {**texts, "style.css": style.read_text(encoding="utf-8")}
+    return {**texts, "style.css": _style()}
+
+
+def _style() -> str:
+    """The style sheet, put together from its parts; print and narrow screens come last."""
+    folder = resources.files("trtcheck.report").joinpath("templates", "style")
+    return "\n".join(folder.joinpath(f"{part}.css").read_text(encoding="utf-8") for part in _STYLE)
 
 
 def _refuse_foreign(folder: Path, names: Mapping[str, str]) -> None:
