@@ -15,14 +15,15 @@ def page_names(document: Record) -> dict[Pair, str]:
     taken: set[str] = set()
     for engine in document["engines"]:
         # Single hyphens inside the parts and a double one between them keep a-b + c from a + b-c.
-        stem = "--".join(_page_part(engine[part]) for part in ("model", "engine"))
+        stem = "--".join(slug(engine[part]) for part in ("model", "engine"))
         name = next(name for n in itertools.count(1) if (name := numbered(stem, n)) not in taken)
         taken.add(name)
         names[pair(engine)] = f"{name}.html"
     return names
 
 
-def _page_part(name: str) -> str:
+def slug(name: str) -> str:
+    """*name* as part of a file name: ``a-z``, ``0-9`` and ``-``, with a digest where that loses any of it."""
     clean = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-")
     if clean == name:
         return clean
