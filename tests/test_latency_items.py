@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+import onnx
 import pytest
+import suite_models
+from onnx import helper, numpy_helper
 
 from conftest import Suite
 from trtcheck.latency import health, plateau
@@ -110,8 +115,6 @@ def test_what_is_approved_is_timed_beside_the_engine_in_the_next_session(timed: 
 
 def test_a_slower_model_fails_against_the_approved_engine(timed: Suite) -> None:
     """The approved engine is one convolution; the new one does the same work many times over."""
-    import suite_models
-
     assert timed.run("--trt-engine=fp32", "--trt-update-baselines", FAST).ret == 0
     timed.model(suite_models.laboured())
     result = timed.run("--trt-engine=fp32", "-k", "latency-b4", FAST)
@@ -123,13 +126,52 @@ def test_a_slower_model_fails_against_the_approved_engine(timed: Suite) -> None:
 
 
 def test_a_fixed_batch_size_that_is_not_asked_for_is_an_error_with_the_line_to_write(suite: Suite) -> None:
-    import suite_models
-
     suite.model(suite_models.classifier(batch=4))
     suite.toml("[models.tiny.latency]\nbatches = [1]\n")
     result = suite.run("--trt-engine=fp32", "-k", "latency")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*its batch size is fixed*", "*batches = [[]4[]]*"])
+
+
+def of_pairs() -> onnx.ModelProto:
+    """The classifier with a shape of two images in it, whose batch size is open all the same."""
+    made = suite_models.classifier()
+    [flatten] = [node for node in made.graph.node if node.op_type == "Flatten"]
+    flatten.CopyFrom(helper.make_node("Reshape", ["halves", "pair"], ["flat"], name="pair up"))
+    made.graph.initializer.append(numpy_helper.from_array(np.array([2, 2]), "pair"))
+    return made
+
+
+def test_a_batch_size_that_breaks_an_engine_is_told_with_the_line_to_change(timed: Suite) -> None:
+    timed.model(of_pairs())
+    timed.toml(LATENCY, batch=2)
+    result = timed.run("--trt-engine=fp32", "-k", "recall or latency-b4", FAST)
+    result.assert_outcomes(passed=1, failed=1, deselected=6)
+    result.stdout.fnmatch_lines(
+        ["*model.onnx: tiny[[]fp32] cannot be timed at batch 4",
+         "*expected: a model that takes 4 images, as it takes 2",
+         "*found: *failed on a batch; found: *Reshape*",
+         "*try: *take 4 out of batches in [[]models.tiny.latency]"]
+    )  # fmt: skip
+    # At the size of the other checks it is no matter of batches.
+    timed.toml(LATENCY, batch=4)
+    result = timed.run("--trt-engine=fp32", "-k", "latency-b4", FAST)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*failed on a batch"])
+    result.stdout.no_fnmatch_line("*cannot be timed*")
+
+
+def test_why_the_approved_engine_took_no_part_is_told_where_nothing_is_compared(timed: Suite) -> None:
+    options = ("--trt-engine=fp32", "-k", "latency-b4", FAST)
+    assert timed.run(*options, "--trt-update-baselines").ret == 0
+    shutil.rmtree(timed.path / "cache" / "approved")
+    timed.run(*options)
+    [record] = latency_items(timed).values()
+    assert record["verdict"] == "inconclusive"
+    [_, missing, absent, hint] = record["message"].split("; ")
+    assert missing == "1 stored session, 5 are needed: 4 more"
+    assert absent.endswith("is not kept on this machine")
+    assert hint.startswith("try: approve once more here (--trt-update-baselines), and keep the cache folder")
 
 
 @pytest.mark.parametrize(

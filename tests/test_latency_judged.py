@@ -21,7 +21,7 @@ from trtcheck.latency import judged
 from trtcheck.latency.check import Standing, outcome
 from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Measurement, Timings, WarmUp
 from trtcheck.latency.record import LatencyResult
-from trtcheck.latency.stored import comparable, session_of
+from trtcheck.latency.stored import comparable, figures_of, session_of
 from trtcheck.latency.timing import Clock, TimingMode
 from trtcheck.report import false_alarm
 
@@ -194,8 +194,44 @@ def test_a_limit_on_p95_is_not_kept_by_leaving_out_the_rounds_beyond_it():
     timed = {ENGINE: Timings(MODE, samples, samples.sum(axis=1) / 1e3)}
     [row] = judged.limited(timed, None, Gates(latency_p95_ms=2.0), 4)
     assert (row.verdict, row.high) == (Verdict.INCONCLUSIVE, 10.0)
+    assert row.measured == 10.0
     [row] = judged.limited({ENGINE: timings()}, None, Gates(latency_p95_ms=2.0), 4)
     assert row.verdict is Verdict.PASS
+    assert row.measured == figures_of(timings(), 4)["p95_ms"]
+
+
+def uneven(rounds: int = 12) -> dict[str, Timings]:
+    """Rounds of 1 ms, in which 24 of 50 queries take 1.5; in two of them all do, and so in most of all."""
+    samples = np.ones((12, 50))
+    samples[:, :24] = samples[[3, 8]] = 1.5
+    return {ENGINE: Timings(MODE, samples[:rounds], samples[:rounds].sum(axis=1) / 1e3)}
+
+
+@pytest.mark.parametrize(
+    ("gate", "limit", "verdict"),
+    [("latency_ms", 0.9, Verdict.FAIL), ("latency_ms", 1.2, Verdict.INCONCLUSIVE),
+     ("latency_ms", 1.5, Verdict.PASS), ("throughput", 3300.0, Verdict.FAIL),
+     ("throughput", 3150.0, Verdict.INCONCLUSIVE), ("throughput", 3100.0, Verdict.PASS)],
+)  # fmt: skip
+def test_limits_are_held_against_all_queries_where_the_rounds_say_otherwise(
+    gate: str, limit: float, verdict: Verdict
+):
+    [row] = judged.limited(uneven(), None, Gates(**{gate: limit}), 4)
+    # 4 images in 1.24 ms a query, but in 1.5 in two rounds of twelve.
+    low, measured, high = (0.993, 1.5, 1.5) if gate == "latency_ms" else (3116.9, 3116.9, 3248.4)
+    assert (row.low, row.measured, row.high) == pytest.approx((low, measured, high), rel=1e-4)
+    assert row.verdict is verdict
+
+
+def test_a_limit_that_is_just_the_figure_is_kept():
+    least = figures_of(uneven()[ENGINE], 4)["throughput"]
+    [row] = judged.limited(uneven(), None, Gates(throughput=least), 4)
+    assert (row.low, row.measured, row.verdict) == (least, least, Verdict.PASS)
+
+
+def test_too_few_rounds_for_bounds_have_the_figure_of_all_queries_too():
+    [row] = judged.limited(uneven(rounds=7), None, Gates(latency_ms=1.2), 4)
+    assert (row.low, row.measured, row.high, row.verdict) == (None, 1.5, None, Verdict.INCONCLUSIVE)
 
 
 def test_the_session_term_is_that_of_the_clock_and_of_sessions_of_the_approved_engine():
@@ -218,6 +254,44 @@ def told_of(timed: dict[str, Timings], gates: Gates = Gates()) -> Any:  # noqa: 
     run = LatencyRun("cats", "fp16", 4, {}, "sha256:lowered", None, ".engine", stored(0, timed))
     result = LatencyResult(measurement(timed), (run,), {}, "onnxruntime-cuda", "fp16", Numerics.NATIVE)
     return outcome(result, gates, Standing({"message": ""}))
+
+
+def test_medians_that_are_no_measure_of_the_change_are_told_as_what_they_are():
+    """Times that jump to twice as much, for the slower engine two rounds earlier."""
+    jumps = {APPROVED: timings(1), ENGINE: timings(2, ms=1.1)}
+    for name, first in ((APPROVED, 7), (ENGINE, 5)):
+        jumps[name].samples_ms[first:] *= 2
+    median, p95, _ = told_of(jumps).message.split("; ")
+    assert median.startswith("median 1.002 ms -> 2.193 ms over all queries, round by round: 10 % slower than")
+    assert p95.startswith("p95 2.007 ms -> 2.209 ms: 10 % slower than")
+    steady = told_of({APPROVED: timings(1), ENGINE: timings(2, ms=1.1)})
+    assert steady.verdict is Verdict.FAIL
+    assert "over all queries" not in steady.message
+
+
+OPEN = {ENGINE: timings(3, ms=1.02), APPROVED: timings(4)}
+"""Just as much slower as is accepted."""
+
+
+@pytest.mark.parametrize(
+    ("timed", "gates", "rounds"),
+    [(OPEN, Gates(), 12),
+     ({ENGINE: timings(), REFERENCE: timings(1, ms=2)}, Gates(latency_ms=1.0), 12),
+     ({ENGINE: timings(3, ms=1.02, rounds=95), APPROVED: timings(4, rounds=95)}, Gates(), 95),
+     # Eight times as many as were asked for are all that are made.
+     ({ENGINE: timings(3, ms=1.02, rounds=96), APPROVED: timings(4, rounds=96)}, Gates(), None),
+     (TWINS, Gates(), None),  # beyond the clock
+     ({ENGINE: timings()}, Gates(latency_ms=1.0), None),  # a recording
+     ({ENGINE: timings(), APPROVED: timings(1)}, Gates(speedup=2.0), None)],  # no reference
+)  # fmt: skip
+def test_more_rounds_are_offered_where_they_may_tell(
+    timed: dict[str, Timings], gates: Gates, rounds: int | None
+):
+    found = told_of(timed, gates)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    offered = [clause for clause in found.message.split("; ") if "--trt-latency-budget" in clause]
+    told = [] if rounds is None else [f"more than {rounds} rounds may tell: a larger --trt-latency-budget"]
+    assert offered == told
 
 
 def test_engines_of_microseconds_do_not_fail_by_what_their_clock_cannot_tell():

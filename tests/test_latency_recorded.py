@@ -321,7 +321,11 @@ def test_a_rival_that_is_not_there_is_told_of_a_recording_too(suite: Suite) -> N
     suite.data(**suite_models.arrays(32))
     suite.toml('[models.tiny.latency]\n[models.tiny.gates]\nfaster_than = "nope"\n')
     failed = suite.run(recorded_board(suite, "board", runs_of(0, 1)), "-k", "latency")
-    failed.stdout.fnmatch_lines(["*faster_than names an engine that is not there: 'nope'*"])
+    failed.stdout.fnmatch_lines(
+        ["*faster_than names an engine that is not there: 'nope'*",
+         "*expected: fp32, *, or of --trt-engine: orin", "*found: *nope",
+         "*try: *faster_than in [[]models.NAME.gates]: * its name without the ending"]
+    )  # fmt: skip
 
 
 def test_a_recording_is_not_compared_with_its_own_times(suite: Suite) -> None:

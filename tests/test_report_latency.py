@@ -31,6 +31,7 @@ LIMIT: Item = {
     "gate": "latency_ms", "limit": 1.5, "measured": 1.649, "low": 1.646, "high": 1.652, "alpha": 0.01,
     "verdict": "fail",
 }  # fmt: skip
+THROTTLED = {"reasons": ["the GPU lowered its clock"], "hints": [], "unknown": [], "figures": {}}
 ENERGY = {**LIMIT, "gate": "energy_mj", "limit": 60.0, "measured": 51.25, "low": None, "high": None,
           "alpha": None, "verdict": "pass"}  # fmt: skip
 
@@ -206,8 +207,7 @@ def test_times_of_other_environments_models_and_batch_sizes_are_not_compared():
 
 
 def test_times_that_the_machine_speaks_against_are_not_compared():
-    throttled = {"reasons": ["the GPU lowered its clock"], "hints": [], "unknown": [], "figures": {}}
-    for health in ({"fp16": throttled}, {"int8": throttled}):
+    for health in ({"fp16": THROTTLED}, {"int8": THROTTLED}):
         items = [
             timed(engine, 1, median, speedups={}, **({"health": health[engine]} if engine in health else {}))
             for engine, median in (("fp16", 1.0), ("int8", 9.0))
@@ -299,6 +299,36 @@ def test_a_change_has_its_bounds_its_limit_and_what_would_have_been_found(page):
     assert (throughput["compared by"], throughput["change"]) == ("nothing to compare with", None)
     assert [row.status.word if row.status else None for row in found.rows] == ["fail", None, "inconclusive"]
     assert found.rows[2].detail == "2 stored sessions of 5"
+
+
+def judged_rows(**changed: Any) -> list[tuple[str, str, str | None, str]]:
+    """Verdict, figure, colour and reason of each row of the changes of time."""
+    told = [{**UNSURE, "verdict": verdict, "reason": ""} for verdict in ("fail", "pass")]
+    rows = [JUDGED, {**JUDGED, "what": "throughput", "verdict": "pass"}, *told, UNSURE]
+    [page] = view.engines(reported(timed("fp16", 8, 1.652, judged=rows, **changed)))
+    return [
+        (row.cells[0].word, row.cells[1], row.status and row.status.word, row.detail)
+        for row in table(page.latency, "latency-judged").rows
+    ]
+
+
+def test_what_times_say_by_themselves_does_not_count_where_the_machine_speaks_against_them():
+    by_itself = "{} by itself, but the times do not count"
+    assert judged_rows(health=THROTTLED) == [
+        ("inconclusive", "median", "inconclusive", by_itself.format("fail")),
+        ("inconclusive", "throughput", "inconclusive", by_itself.format("pass")),
+        ("inconclusive", "p95", "inconclusive", by_itself.format("fail")),
+        ("inconclusive", "p95 (told only)", None, by_itself.format("pass")),
+        ("inconclusive", "p95 (told only)", None, "12 rounds are too few to tell"),
+    ]
+
+
+def test_told_only_is_what_does_not_count():
+    assert judged_rows() == [
+        ("fail", "median", "fail", ""), ("pass", "throughput", None, ""), ("fail", "p95", "fail", ""),
+        ("pass", "p95 (told only)", None, ""),
+        ("inconclusive", "p95 (told only)", None, "12 rounds are too few to tell"),
+    ]  # fmt: skip
 
 
 def test_limits_have_the_figure_and_its_bounds(page):
