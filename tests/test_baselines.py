@@ -280,13 +280,40 @@ def test_changed_data_and_labels_are_refused(part, what, tmp_path):
 
 @pytest.mark.parametrize(("part", "note"), [
     ("model", "the model changed since the baseline was approved (model -> else)"),
-    ("calibration", "the calibration data changed since the baseline was approved (None -> else)"),
+    ("calibration", "the calibration data changed since the baseline was approved (none -> else)"),
 ])  # fmt: skip
 def test_a_changed_model_or_calibration_is_compared_and_said(part, note, tmp_path):
     store.write(tmp_path, evaluated())
     found = store.find(tmp_path, replace(evaluated(), record=changed_record(**{part: "sha256:else"})))
     assert found.notes == (note,)
     assert found.baseline is not None
+
+
+def test_everything_that_changed_is_listed_also_where_it_forbids_to_compare(tmp_path):
+    store.write(tmp_path, evaluated())
+    now = changed_record(model="sha256:new model", data="sha256:new data")
+    now["environment"]["packages"] = {**now["environment"]["packages"], "onnxruntime": "9.9"}
+    now["lowered"]["method"] = "minmax"
+    state = approve.state(tmp_path, replace(evaluated(), record=now))
+    then = record()["environment"]["packages"].get("onnxruntime", "none")
+    assert state["status"] == "refused"
+    assert state["changes"] == [
+        {"what": "model", "approved": "model", "now": "new model"},
+        {"what": "evaluation data", "approved": "data", "now": "new data"},
+        {"what": "calibration method", "approved": "none", "now": "minmax"},
+        {"what": "onnxruntime", "approved": then, "now": "9.9"},
+    ]
+    assert approve.state(tmp_path, evaluated())["changes"] == []
+
+
+def test_a_file_from_before_the_lowering_was_kept_changed_in_nothing_that_it_does_not_say(tmp_path):
+    path, _ = store.write(tmp_path, evaluated())
+    kept = json.loads(path.read_text())
+    del kept["lowering"]
+    path.write_text(json.dumps(kept))
+    assert approve.state(tmp_path, evaluated())["changes"] == []
+    path.write_text("damaged")
+    assert approve.state(tmp_path, evaluated())["changes"] == []
 
 
 @pytest.mark.parametrize(

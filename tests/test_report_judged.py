@@ -218,7 +218,7 @@ def test_what_is_inconclusive_and_fails_says_so():
 
     engine, items = fashion(strict)
     found = document(({**engine, "verdict": "inconclusive"}, items))
-    assert view.headline(found) == "FP16 of fashion is inconclusive and fails here: too few images"
+    assert view.headline(found) == "FP16 is inconclusive and fails here: too few images"
     for name in ("index.html", "fashion--fp16.html"):
         assert "inconclusive and fails here" in Page(html.render(found)[name]).text
     items[3]["fails"] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 
 def state(root: Path, evaluation: Evaluation) -> dict[str, Any]:
     """How the baseline of *evaluation* stands in an ordinary run, JSON-ready."""
+    changes = {"changes": [asdict(change) for change in store.changed(root, evaluation)]}
     try:
         approved = store.find(root, evaluation)
     except BaselineError as error:
-        return told("refused", store.path_of(root, evaluation), root, str(error))
+        return told("refused", store.path_of(root, evaluation), root, str(error)) | changes
     if approved.baseline is None:
         return told("missing", approved.path, root, approved.notes[0])
     message = "; ".join(approved.notes) or "the approved baseline was compared"
-    return told("compared", approved.path, root, message)
+    return told("compared", approved.path, root, message) | changes
 
 
 def write(
@@ -39,6 +41,7 @@ def write(
         interrupted: Whether the run ended before its end.
     """
     path = store.path_of(root, evaluation)
+    changes = {"changes": [asdict(change) for change in store.changed(root, evaluation)]}
     bad = failed(items)
     unjudged = _unjudged(evaluation, items)
     unhealthy = {
@@ -50,13 +53,13 @@ def write(
     }
     reason = next((text for text, found in unhealthy.items() if found), None)
     if reason is not None:
-        return told("not written", path, root, f"not written: {reason}")
+        return told("not written", path, root, f"not written: {reason}") | changes
     try:
         path, changed = store.write(root, evaluation)
     except BaselineError as error:
         return told("failed", path, root, str(error))
     status = "written" if changed else "unchanged"
-    return told(status, path, root, f"{status}: {shown(path, root)}")
+    return told(status, path, root, f"{status}: {shown(path, root)}") | changes
 
 
 def failed(items: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ import base64
 import textwrap
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ class Baseline:
             without class scores.
         outputs: Error figures of each output by name.
         predictions: The engine's answers (N,), -1 for none; None where they are not stored.
+        lowering: How the engine was made, for the reader; empty in files of before this was kept.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Baseline:
     classes: Mapping[str, Mapping[str, int]]
     outputs: Mapping[str, Mapping[str, float | None]]
     predictions: np.ndarray | None
+    lowering: Mapping[str, Any] = field(default_factory=dict)
 
 
 def of_evaluation(evaluation: Evaluation) -> Baseline:
@@ -75,6 +77,7 @@ def of_evaluation(evaluation: Evaluation) -> Baseline:
             for drift in evaluation.outputs
         },
         predictions=None if evaluation.labels is None else evaluation.labels.candidate,
+        lowering=lowering_of(record),
     )
 
 
@@ -88,6 +91,13 @@ def environment_of(record: Mapping[str, Any]) -> dict[str, Any]:
         **on_device,
         "packages": record["environment"]["packages"],
     }
+
+
+def lowering_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The precision that was asked for, and how the model was lowered to it, as far as that is known."""
+    lowered = record["lowered"]
+    found = {name: lowered.get(name) for name in ("made_by", "method", "percentile", "rest", "exclude")}
+    return {name: value for name, value in {"precision": record["precision"], **found}.items() if value}
 
 
 def digests_of(record: Mapping[str, Any]) -> dict[str, str | None]:
@@ -118,6 +128,7 @@ def dump(baseline: Baseline) -> str:
         "classes": {
             name: {**counts, "number": k} for k, (name, counts) in enumerate(baseline.classes.items())
         },
+        "lowering": baseline.lowering,
         "outputs": baseline.outputs,
         "predictions": None if baseline.predictions is None else _pack(baseline.predictions),
     }
@@ -148,6 +159,7 @@ def _read(document: dict[str, Any]) -> Baseline:
         model=text(document["model"]), engine=text(document["engine"]),
         environment=dict(document["environment"]), digests=dict(document["digests"]), images=images,
         classes=classes, outputs=outputs, predictions=predictions,
+        lowering=dict(document.get("lowering", {})),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtcheck.baselines import documents, schema
+from trtcheck.baselines import changes, documents, schema
 from trtcheck.baselines.documents import UPDATE
 from trtcheck.case import Numerics
 from trtcheck.digests import short
@@ -17,6 +17,7 @@ from trtcheck.errors import BaselineError
 from trtcheck.names import slug
 
 if TYPE_CHECKING:
+    from trtcheck.baselines.changes import Change
     from trtcheck.baselines.schema import Baseline
     from trtcheck.evaluation import Evaluation
 
@@ -55,6 +56,19 @@ def find(root: Path, evaluation: Evaluation) -> Approved:
         return Approved(path, None, (_missing(path),))
     baseline = schema.parse(text, path)
     return Approved(path, baseline, _compare(baseline, evaluation, path))
+
+
+def changed(root: Path, evaluation: Evaluation) -> tuple[Change, ...]:
+    """What is not as it was when *evaluation*'s baseline was approved, also where that forbids to compare.
+
+    Nothing is known to have changed where there is no baseline, or none that can be read.
+    """
+    path = path_of(root, evaluation)
+    try:
+        text = documents.read_text(path)
+        return () if text is None else changes.between(schema.parse(text, path), evaluation)
+    except BaselineError:
+        return ()
 
 
 def _missing(path: Path) -> str:
@@ -113,14 +127,9 @@ def _compare(baseline: Baseline, evaluation: Evaluation, path: Path) -> tuple[st
             hint=f"restore the class names, or approve the new results: {UPDATE}",
         )  # fmt: skip
     _check_counts(baseline, evaluation, path)
-    words = {"model": "model", "calibration": "calibration data", "lowered": "lowered model"}
-    differ = [name for name in words if baseline.digests.get(name) != now[name]]
-    # A lowered model changes with what it is made from: it is told where nothing else explains it.
-    told = differ if differ == ["lowered"] else [name for name in differ if name != "lowered"]
     return tuple(
-        f"the {words[name]} changed since the baseline was approved "
-        f"({short(str(baseline.digests.get(name)))} -> {short(str(now[name]))})"
-        for name in told
+        f"the {change.what} changed since the baseline was approved ({change.approved} -> {change.now})"
+        for change in changes.of_files(baseline, evaluation.record)
     )
 
 

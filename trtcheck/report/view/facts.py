@@ -282,5 +282,9 @@ def of_baseline(baseline: Record | None) -> tuple[Fact, ...]:
             fact("status", baseline["status"]),
             fact("file", baseline["path"], code=True),
             fact("message", baseline["message"]),
+            *(
+                fact(f"{change['what']} changed", f"{change['approved']} → {change['now']}")
+                for change in baseline.get("changes") or ()
+            ),
         )
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trtcheck.report import false_alarm
 from trtcheck.report.view import facts, formats, speed_table
+from trtcheck.report.view.changes import SinceApproval, since_approval
 from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, Warned, findings, warnings
 from trtcheck.report.view.links import check_anchor, page_names
@@ -79,6 +80,7 @@ class IndexView:
     status: Status
     summary: str
     chance: str
+    approval: SinceApproval | None
     checks: tuple[str, ...]
     models: tuple[ModelView, ...]
     problems: tuple[Finding, ...]
@@ -105,6 +107,7 @@ def index(document: Record) -> IndexView:
         status=STATUSES[document["verdict"]],
         summary=summary(document),
         chance=false_alarm.sentence(document["false_alarm"]),
+        approval=since_approval(document, pages),
         checks=checks,
         models=tuple(
             _model(model, f"model-{number}", document, pages, checks)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from trtcheck import names
+from trtcheck.case import DropTest
 from trtcheck.report.view.findings import clauses, is_strict
 from trtcheck.report.view.formats import backend_name, grouped, number_of, shown_engine
 from trtcheck.report.view.records import Pair, Record, pair, worst_first
@@ -30,16 +32,21 @@ def headline(document: Record) -> str:
     worst = items[0]["verdict"]
     if worst == "skipped":
         return f"Nothing was tested: {_shortened(items[0]['message'])}"
+    alone = len({item["model"] for item in items}) == 1
     verdicts: dict[Pair, str] = {}
     for item in items:
         verdicts.setdefault(pair(item), item["verdict"])
     if worst == "pass":
         passed = [item for item in items if item["verdict"] == "pass"]
         parts = [f"Everything passes: {_extent(passed)}", *_unsure(passed), *_others(verdicts, "skipped")]
-        return "; ".join(parts)
+        return "; ".join([*parts, *_pace(items, alone=alone)])
     del verdicts[pair(items[0])]
-    others = [part for verdict in STATUSES for part in _others(verdicts, verdict, more=verdict == worst)]
-    return "; ".join([_said(items[0]), *others])
+    others = [
+        part
+        for verdict in STATUSES
+        for part in _others(verdicts, verdict, more=verdict == worst, alone=alone)
+    ]
+    return "; ".join([_said(items[0], alone=alone), *others, *_pace(items, alone=alone)])
 
 
 def engine_headline(engine: Record, items: Sequence[Record]) -> str:
@@ -84,20 +91,52 @@ def _unsure(items: Sequence[Record]) -> list[str]:
     )
 
 
-def _said(item: Record) -> str:
+def _pace(items: Sequence[Record], *, alone: bool) -> list[str]:
+    """What is to be said of times beside the worst finding: what became slower, or that nothing did."""
+    compared = [(item, rows) for item in items if (rows := _compared(item))]
+    slower = [
+        item for item, rows in compared if "fail" in {row["verdict"] for row in rows} and item is not items[0]
+    ]
+    if slower:
+        first, further = slower[0], len(slower) - 1
+        more = f", and {further} more" if further else ""
+        return [f"{_subject(pair(first), alone=alone)} is slower at batch {first['batch']}{more}"]
+    settled = {row["verdict"] for _, rows in compared for row in rows} == {"pass"}
+    return ["nothing slower"] if settled else []
+
+
+def _compared(item: Record) -> list[Record]:
+    """What counts of an item's times that were held against others; nothing where the machine was unfit."""
+    if (item.get("health") or {}).get("reasons"):
+        return []
+    rows: Sequence[Record] = item.get("judged") or ()
+    return [row for row in rows if row["rule"] != "none" and (row["gated"] or row["verdict"] == "fail")]
+
+
+def _said(item: Record, *, alone: bool = False) -> str:
     """One finding in one sentence, the first of its clauses."""
     singular, _ = _VERBS[item["verdict"]]
     strict = " and fails here" if is_strict(item) else ""
-    return f"{_subject(pair(item))} {singular}{strict}: {_first_clause(item)}"
+    return f"{_subject(pair(item), alone=alone)} {singular}{strict}: {_first_clause(item)}"
 
 
 def _first_clause(item: Record) -> str:
     """The first finding of an item, and how many more classes share it."""
     clause = clauses(item)[0]
-    judged = item["baseline"] if clause.startswith("against the approved baseline") else item
-    failed = sum(row["verdict"] == "fail" for row in judged.get("classes") or ())
-    others = f", and {number_of(failed - 1, 'more class', 'more classes')}" if failed > 1 else ""
-    return _shortened(clause) + others
+    approved = clause.startswith("against the approved baseline")
+    judged = (item.get("baseline") or {}) if approved else item
+    failed = [row for row in judged.get("classes") or () if row["verdict"] == "fail"]
+    others = f", and {number_of(len(failed) - 1, 'more class', 'more classes')}" if len(failed) > 1 else ""
+    fallen = [row for row in failed if clause.find(f"{item['check']} of '{row['name']}' fell") >= 0]
+    if not fallen:
+        return _shortened(clause) + others
+    # The counts behind the p-value stand below; the headline is read in a chat window, too.
+    row = fallen[0]
+    p = f", {names.p_value(row['p_adjusted'])}" if judged["test"] == DropTest.PAIRED.value else ""
+    support = f" (support {grouped(row['support'])}{p})"
+    against = "against the approved baseline, " if approved else ""
+    before, after = (names.fraction(row[side]) for side in ("before", "after"))
+    return f"{against}{item['check']} of '{row['name']}' fell from {before} to {after}{support}{others}"
 
 
 def _shortened(text: str) -> str:
@@ -105,32 +144,37 @@ def _shortened(text: str) -> str:
     return line if len(line) <= HEADLINE_CLAUSE else f"{line[: HEADLINE_CLAUSE - 1].rstrip()}…"
 
 
-def _others(verdicts: Mapping[Pair, str], verdict: str, *, more: bool = False) -> list[str]:
+def _others(
+    verdicts: Mapping[Pair, str], verdict: str, *, more: bool = False, alone: bool = False
+) -> list[str]:
     """What is to be said of the engines of one *verdict*: by name where they are few."""
     pairs = [told for told, found in verdicts.items() if found == verdict]
     singular, plural = _VERBS[verdict]
     if not pairs:
         return []
     if len(pairs) == 1:
-        return [f"{_subject(pairs[0])} {singular}"]
+        return [f"{_subject(pairs[0], alone=alone)} {singular}"]
     engines = [shown_engine(engine) for _, engine in pairs if engine is not None]
     if len(pairs) <= 3 and len(engines) == len(pairs) and len({model for model, _ in pairs}) == 1:
         return [f"{', '.join(engines[:-1])} and {engines[-1]} {plural}"]
     return [f"{len(pairs)} {'more ' if more else ''}{'engines' if engines else 'models'} {plural}"]
 
 
-def _subject(told: Pair) -> str:
+def _subject(told: Pair, *, alone: bool = False) -> str:
+    """Engine and model; the engine only where a report has but one model."""
     model, engine = told
-    return model if engine is None else f"{shown_engine(engine)} of {model}"
+    if engine is None:
+        return model
+    return shown_engine(engine) if alone else f"{shown_engine(engine)} of {model}"
 
 
 def _extent(items: Sequence[Record]) -> str:
-    """How much was checked: models, engines and checks."""
+    """How much was checked: models (a single one by name), engines and checks."""
     models = {item["model"] for item in items}
     engines = {pair(item) for item in items if item["engine"] is not None}
     return ", ".join(
         (
-            number_of(len(models), "model", "models"),
+            *(models if len(models) == 1 else (number_of(len(models), "model", "models"),)),
             number_of(len(engines), "engine", "engines"),
             number_of(len(items), "check", "checks"),
         )
