@@ -37,6 +37,8 @@ _LOWERING = {
     "precision": "precision", "made_by": "lowered by", "method": "calibration method",
     "percentile": "calibration percentile", "rest": "what is not quantized", "exclude": "excluded nodes",
 }  # fmt: skip
+_PACKAGES = ("pytest-trtcheck", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu")
+"""Packages that the answers of every backend depend on."""
 
 
 def between(baseline: Baseline, evaluation: Evaluation) -> tuple[Change, ...]:
@@ -73,9 +75,12 @@ def _of_packages(baseline: Baseline, record: Mapping[str, Any]) -> Iterator[Chan
     found = baseline.environment.get("packages")
     then = found if isinstance(found, Mapping) else {}
     now = schema.environment_of(record)["packages"]
+    on_tensorrt = record["environment"]["backend"]["name"].startswith("tensorrt")
     for name in sorted(then.keys() | now.keys()) if then else ():
-        if then.get(name) != now.get(name):
-            yield Change(str(name), _shown(then.get(name)), _shown(now.get(name)))
+        # What is merely installed beside a backend moves none of its answers.
+        counts = name in _PACKAGES or (on_tensorrt and name.startswith("tensorrt"))
+        if counts and then.get(name) != now.get(name):
+            yield Change(name, _shown(then.get(name)), _shown(now.get(name)))
 
 
 def _shown(value: Any) -> str:
