@@ -292,7 +292,7 @@ def test_a_changed_model_or_calibration_is_compared_and_said(part, note, tmp_pat
 def test_everything_that_changed_is_listed_also_where_it_forbids_to_compare(tmp_path):
     store.write(tmp_path, evaluated())
     now = changed_record(model="sha256:new model", data="sha256:new data")
-    now["environment"]["packages"] = {**now["environment"]["packages"], "onnxruntime": "9.9", "tensorrt": "11.4"}
+    now["environment"]["packages"] |= {"onnxruntime": "9.9", "tensorrt": "11.4"}
     now["lowered"]["method"] = "minmax"
     state = approve.state(tmp_path, replace(evaluated(), record=now))
     then = record()["environment"]["packages"].get("onnxruntime", "none")
