@@ -116,11 +116,8 @@ def _clean(words: str) -> str:
 
 def _number(value: float) -> str:
     """A coordinate with a tenth of a pixel."""
-    return f"{value:.1f}".removesuffix(".0").replace("-0", "0") if abs(value) < 0.05 else _rounded(value)
-
-
-def _rounded(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
 
 
 def fitted(words: str, width: float, size: float = 12.0) -> str:
