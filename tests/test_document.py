@@ -134,7 +134,7 @@ def report(tmp_path: Path) -> dict[str, Any]:
 def test_the_documentation_is_read():
     of_checks = {
         "accuracy", "classes", "pooled", "overlap", "coverage", "saturation", "Between batches", "Times",
-        "Comparisons", "Limits",
+        "Comparisons", "Limits", "Changes",
     }  # fmt: skip
     assert set(PROMISED) == {"top", "models[]", "engines[]", "items[]", "checks", *of_checks}
     assert len(PROMISED["engines[]"]) > 20
@@ -176,7 +176,8 @@ def test_sections_inside_have_exactly_the_promised_fields(report):
         described = (
             tables[1][name].partition("`worst`: ")[0] + "`worst`" if name == "flips" else tables[1][name]
         )
-        statuses = named(described, "`compared`") - {"path", "message"} if name == "baseline" else set()
+        fields = {"path", "message", "changes"}
+        statuses = named(described, "`compared`") - fields if name == "baseline" else set()
         assert set(engine[name]) == named(described) - statuses, name
     assert set(engine["flips"]["worst"][0]) == named(tables[1]["flips"], "most confidence lost first, with")
     assert set(engine["outputs"][0]) == named(tables[1]["outputs"])

@@ -10,6 +10,7 @@ from test_evaluation import compared, judged, record
 
 from trtcheck.evaluation import Evaluation
 from trtcheck.evaluation_record import from_parts, to_parts
+from trtcheck.samples import Sample
 from trtcheck.shared import SharedResults
 
 ARRAYS = ("truth", "reference", "candidate", "reference_top_k", "candidate_top_k")
@@ -58,9 +59,19 @@ def test_without_scores(tmp_path):
 
 def test_the_record_is_plain_json():
     made, arrays = to_parts(judged([0, 1, 2], [0, 1, 2], [0, 1, 1]))
-    assert json.loads(json.dumps(made)) == {
-        **made,
-        "flips": {**made["flips"], "worst": list(made["flips"]["worst"])},
-    }
+    plain = json.loads(json.dumps(made))
+    [flip], [told] = made["flips"].pop("worst"), plain["flips"].pop("worst")
+    assert plain == made
+    best = {side: [list(pair) for pair in flip[side]] for side in ("top_before", "top_after")}
+    assert told == {**flip, **best}
     assert set(arrays) == set(ARRAYS)
     assert not any(array.dtype.hasobject for array in arrays.values())
+
+
+def test_what_is_shown_of_an_image_comes_along(tmp_path):
+    shown = (Sample(0, "a/b.png", png=b"\x89PNG\x00"), Sample(2, None, row="x (3): 1, 2, 3"))
+    evaluation = replace(judged([0, 1, 2], [0, 1, 2], [0, 1, 1]), samples=shown)
+    back = through_files(evaluation, tmp_path)
+    assert back.samples == shown
+    assert back.flips == evaluation.flips
+    assert len(back.flips.worst[0].top_after) == 3

@@ -167,8 +167,8 @@ def test_changed_answers_have_a_bound_a_limit_and_the_confidence_lost():
     assert told["share of images"] == "8.3 %, at most 8.1 % with 99 % confidence; limit .1 %"
     assert told["broken"].startswith("66 ")
     assert told["fixed"].startswith("11 ")
-    assert cells_of(page.flipped, "0")["lost"] == "90.0"
-    assert cells_of(page.flipped, "97")["lost"] == "89.5"
+    assert cells_of(page.gallery.rest, "0")["lost"] == "90.0"
+    assert cells_of(page.gallery.rest, "97")["lost"] == "89.5"
 
 
 def test_warnings_stand_on_both_pages_by_word_and_mark(tmp_path):

@@ -358,8 +358,8 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if whole else None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes *text* to *path* so that a reader sees the old file or the new one, never a part.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes *content* (text as UTF-8) to *path*: a reader sees the old file or the new one, never a part.
 
     Raises:
         OSError: The folder cannot be written.
@@ -368,8 +368,8 @@ def write_atomically(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         # mkstemp makes private files; a report or baseline is read by others.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trtcheck.backends.base import LoadedEngine
     from trtcheck.case import Case
     from trtcheck.model import Signature
+    from trtcheck.samples import Sample
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -80,6 +81,7 @@ class Evaluation:
         flips: Images whose answer changed.
         problems: Missing, extra or misshapen outputs, in sentences; each fails the outputs check.
         overflow: The nodes that leave the narrow type's range, in a sentence, or None.
+        samples: What a person is shown of the images whose answer changed most.
         record: Facts of backend, build and digests, JSON-ready.
     """
 
@@ -94,6 +96,7 @@ class Evaluation:
     flips: Flips
     problems: tuple[str, ...] = ()
     overflow: str | None = None
+    samples: tuple[Sample, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def confusion(self) -> tuple[Confusion, Confusion]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import format_exc
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trtcheck.case import Check, Numerics
+from trtcheck.ci import run_of
 from trtcheck.errors import ReportError, TrtcheckError
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ class Recorder:
         self._document: dict[str, Any] | None = None
         self._said: list[str] = []
         """What the summary tells besides the document: files written, and what went wrong with them."""
+        self._finished = False
+        self._index: Path | None = None
+        """The report's first page, once it is written."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -52,6 +57,23 @@ class Recorder:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Approves baselines where asked, then writes the report; problems are told in the summary."""
+        self._finish(session, exitstatus)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str], session: pytest.Session) -> None:
+        """Links the report from the page of pytest-html, which is written in the same phase, maybe before."""
+        self._finish(session, session.exitstatus)
+        if self._document is None or self._index is None:
+            return
+        from trtcheck.report import pytest_html
+
+        page = Path.cwd() / Path(os.path.expandvars(self._config.getoption("htmlpath"))).expanduser()
+        prefix.append(pytest_html.link(self._document, self._index, page))
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self._finished:
+            return
+        self._finished = True
         items = [record for records in self._items.values() for record in records]
         if all(item["verdict"] == "skipped" for item in items):
             self._said += dict.fromkeys(item["message"] for item in items)
@@ -63,13 +85,14 @@ class Recorder:
             timed = self._latency_baselines(items, interrupted)
             if any(state["status"] == "failed" for state in (*baselines.values(), *timed)):
                 self._fail(session, "a baseline could not be written")
-            self._document = self._make_document(items, evaluations, baselines, exitstatus)
+            drawn = _pictures(evaluations)
+            self._document = self._make_document(items, evaluations, baselines, exitstatus, drawn)
             told = self._runtime.ran_elsewhere(self._document["environment"]["backend"])
             self._said += [told] if told else []
             if interrupted:
                 self._said.append(f"interrupted after {len(items)} checks: no report is written")
             else:
-                self._write(self._document)
+                self._write(self._document, drawn)
         except (TrtcheckError, OSError) as error:
             self._fail(session, f"the report could not be written: {error}")
         except Exception:  # noqa: BLE001  a hook outside the run phase never raises
@@ -134,6 +157,7 @@ class Recorder:
         evaluations: list[Evaluation],
         baselines: Baselines,
         exitstatus: int,
+        drawn: Mapping[str, bytes],
     ) -> dict[str, Any]:
         from trtcheck.environment import bare_fingerprint, versions
         from trtcheck.report.document import document
@@ -153,23 +177,29 @@ class Recorder:
                 "command": shlex.join(map(str, self._config.invocation_params.args)),
                 "workers": int(getattr(self._config.option, "numprocesses", None) or 0),
                 "exitstatus": int(exitstatus),
+                "ci": run_of(os.environ),
             },
             root=self._runtime.settings.root,
+            pictures=drawn.keys(),
         )
 
-    def _write(self, document: Mapping[str, Any]) -> None:
+    def _write(self, document: Mapping[str, Any], drawn: Mapping[str, bytes]) -> None:
         from trtcheck.cache import write_atomically
-        from trtcheck.report import html
+        from trtcheck.report import html, markdown_file, places
 
         folder = self._runtime.settings.report
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         _refuse_foreign(folder / "report.json")
-        html.write(document, folder)
+        markdown_file.refuse_foreign(folder)
+        html.write(document, folder, drawn)
         write_atomically(folder / "report.json", text + "\n")
-        shown = folder / "index.html"
-        if shown.is_relative_to(self._config.invocation_params.dir):
-            shown = shown.relative_to(self._config.invocation_params.dir)
-        self._said.append(f"report: {shown}")
+        markdown_file.write(document, folder)
+        self._index = folder / "index.html"
+        shown = places.shown(folder, self._config.invocation_params.dir)
+        self._said.append(f"report: {shown}/index.html")
+        step = os.environ.get("GITHUB_STEP_SUMMARY")
+        told = markdown_file.append(document, Path(step), shown) if step else None
+        self._said += [told] if told else []
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Regressions first, then one line an engine."""
@@ -183,6 +213,15 @@ class Recorder:
                 terminalreporter.write_line(line.text, **{line.color: True} if line.color else {})
         for text in self._said:
             terminalreporter.write_line(text)
+
+
+def _pictures(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
+    """The report's pictures by their path below it."""
+    if not evaluations:
+        return {}
+    from trtcheck.report import pictures
+
+    return pictures.thumbnails(evaluations)
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -430,6 +430,7 @@ class Workbench:
         )  # fmt: skip
 
     def _evaluate(self, case: Case, engine: EngineSpec) -> Evaluation:
+        from trtcheck import samples
         from trtcheck.data.batches import batches
         from trtcheck.evaluation import stream
 
@@ -452,7 +453,9 @@ class Workbench:
         finally:
             loaded.close()
         overflow = self._overflow(case, engine, built, resolved, signature, size, evaluation)
-        return replace(evaluation, overflow=overflow, record=self._record(case, engine, built, resolved))
+        shown = samples.of(resolved.images, case.input, (flip.index for flip in evaluation.flips.worst))
+        record = self._record(case, engine, built, resolved)
+        return replace(evaluation, overflow=overflow, samples=shown, record=record)
 
     def _recording(self, path: Path, resolved: Resolved) -> Recording:
         """The recording at *path*, read once although it is checked first and asked for answers later."""

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trtcheck.metrics.scores import answers, probabilities
+from trtcheck.metrics.scores import answers, probabilities, top
 
 KEPT = 100
 """How many flips are kept: those that lost most confidence in the reference's answer."""
+BEST = 5
+"""How many of an image's most probable classes are kept with its flip."""
+
+Top = tuple[tuple[int, float], ...]
+"""Class numbers with their probabilities, the most probable first."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Flip:
         confidence_after: The engine's probability of its own answer; NaN where it has none.
         lost: By how much the probability of the reference's answer fell; the reference's whole
             confidence where the engine has no answer.
+        top_before: The reference's `BEST` most probable classes; those without a probability are left out.
+        top_after: The engine's.
     """
 
     index: int
@@ -35,6 +42,8 @@ class Flip:
     confidence_before: float
     confidence_after: float
     lost: float
+    top_before: Top = ()
+    top_after: Top = ()
 
     @property
     def rank(self) -> tuple[float, int]:
@@ -81,16 +90,23 @@ class Flips:
         confidence = np.where(old >= 0, p_old[rows, old], np.nan)
         own = np.where(new >= 0, p_new[rows, new], np.nan)
         lost = np.nan_to_num(confidence - np.where(new >= 0, p_new[rows, old], 0.0))
-        found = (
-            Flip(start + int(i), int(t), int(b), int(a), float(cb), float(ca), float(d))
-            for i, t, b, a, cb, ca, d in zip(changed, label, old, new, confidence, own, lost, strict=True)
-        )
+        # Chosen before anything is made of them: a broken engine changes every answer of a batch.
+        kept = np.lexsort((changed, -lost))[:KEPT]
+        columns = (start + changed, label, old, new, confidence, own, lost)
+        before_best, after_best = top(p_old[kept], BEST), top(p_new[kept], BEST)
+        worst = tuple(
+            Flip(*values, *best)
+            for values, *best in zip(
+                zip(*(column[kept].tolist() for column in columns), strict=True),
+                before_best, after_best, strict=True,
+            )
+        )  # fmt: skip
         return cls(
             total=len(changed),
             broken=int(((old == label) & (label >= 0)).sum()),
             fixed=int(((new == label) & (label >= 0)).sum()),
             images=len(truth),
-            worst=tuple(heapq.nsmallest(KEPT, found, key=lambda flip: flip.rank)),
+            worst=worst,
         )
 
     def __add__(self, other: Flips) -> Flips:

@@ -58,6 +58,21 @@ def probabilities(scores: np.ndarray, like: np.ndarray | None = None) -> np.ndar
     return np.where((already & ~beyond[:, 0])[:, None], scores, soft)
 
 
+def top(shares: np.ndarray, k: int) -> list[tuple[tuple[int, float], ...]]:
+    """The *k* most probable classes of every row with their probabilities; equal ones by class number.
+
+    Args:
+        shares: Probabilities (N, C); classes without one (NaN) are left out.
+        k: How many.
+    """
+    best = np.argsort(np.where(np.isnan(shares), np.inf, -shares), axis=1, kind="stable")[:, :k]
+    found = np.take_along_axis(shares, best, axis=1)
+    return [
+        tuple((label, share) for label, share in zip(labels, values, strict=True) if share == share)
+        for labels, values in zip(best.tolist(), found.tolist(), strict=True)
+    ]
+
+
 def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Whether each label is among its row's k highest scores; never where the row has no answer.
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck.case import Check, Outcome, Verdict, worst
 from trtcheck.metrics.confusion import Confusion
-from trtcheck.metrics.flips import Flip
 from trtcheck.outputs_check import agreement_row, drift_row
-from trtcheck.report import false_alarm, speeds
+from trtcheck.report import false_alarm, flip_rows, speeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +53,7 @@ def document(
     environment: Mapping[str, Any],
     run: Mapping[str, Any],
     root: Path,
+    pictures: Collection[str] = (),
 ) -> dict[str, Any]:
     """The whole report.
 
@@ -64,6 +64,7 @@ def document(
         environment: The fingerprint of machine and libraries.
         run: Start (ISO 8601), duration in seconds and other facts of this run.
         root: Paths below it are given relative to it.
+        pictures: The pictures that stand beside it, by their path below the report.
     """
     ordered = speeds.with_warnings(sorted(items, key=_item_order))
     done = {(e.model, e.engine): e for e in evaluations}
@@ -75,7 +76,7 @@ def document(
         engines.append(
             {
                 **_engine_items(model, engine, own),
-                **(_evaluated(found, root) if found is not None else _NOT_EVALUATED),
+                **(_evaluated(found, root, pictures) if found is not None else _NOT_EVALUATED),
                 "baseline": baselines.get((model, engine)),
             }
         )
@@ -129,7 +130,7 @@ _NOT_EVALUATED: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def _evaluated(evaluation: Evaluation, root: Path) -> dict[str, Any]:
+def _evaluated(evaluation: Evaluation, root: Path, pictures: Collection[str]) -> dict[str, Any]:
     record = evaluation.record
     found = {
         **_NOT_EVALUATED,
@@ -176,7 +177,7 @@ def _evaluated(evaluation: Evaluation, root: Path) -> dict[str, Any]:
         ],
         "confusion": {"before": before.matrix.tolist(), "after": after.matrix.tolist()} if small else None,
         "confusions": _changes(before, after, names),
-        "flips": _flips(evaluation),
+        "flips": flip_rows.of(evaluation, root, pictures),
     }
 
 
@@ -200,40 +201,13 @@ def _changes(before: Confusion, after: Confusion, names: Sequence[str]) -> list[
     return [
         {
             "truth": names[r],
-            "answer": _name(names, -1 if c == len(names) else int(c)),
+            "answer": None if c == len(names) else names[c],
             "before": int(before.matrix[r, c]),
             "after": int(after.matrix[r, c]),
         }
         for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
         if change[r, c]
     ]
-
-
-def _name(names: Sequence[str], label: int) -> str | None:
-    return names[label] if label >= 0 else None
-
-
-def _flips(evaluation: Evaluation) -> dict[str, Any]:
-    flips, names = evaluation.flips, evaluation.classes
-
-    def row(flip: Flip) -> dict[str, Any]:
-        return {
-            "index": flip.index,
-            "truth": _name(names, flip.truth),
-            "before": _name(names, flip.before),
-            "after": _name(names, flip.after),
-            "confidence_before": flip.confidence_before,
-            "confidence_after": flip.confidence_after,
-            "lost": flip.lost,
-        }
-
-    return {
-        "total": flips.total,
-        "broken": flips.broken,
-        "fixed": flips.fixed,
-        "churn": flips.churn,
-        "worst": [row(flip) for flip in flips.worst],
-    }
 
 
 def _model(

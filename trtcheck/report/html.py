@@ -7,7 +7,7 @@ policy of a CI server as from a disk.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import jinja2
 
 from trtcheck.cache import write_atomically
 from trtcheck.errors import ReportError
-from trtcheck.report import view
+from trtcheck.report import pictures, view
 
 MARK = "pytest-trtcheck"
 """Stands in the first bytes of every file written here; a file without it is somebody else's."""
@@ -27,15 +27,16 @@ _MARKED = re.compile(
 _STYLE_MARKED = re.compile(rf"\A/\* {MARK} ")
 _PAGE = re.compile(r"[a-z0-9-]+\.html")
 _HEAD = 1024
-_STYLE = ("base", "findings", "facts", "tables", "matrices", "charts", "page")
+_STYLE = ("base", "findings", "facts", "tables", "matrices", "charts", "gallery", "page")
 
 
-def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Writes the pages of *document* into *folder* and removes pages of engines that are gone.
+def write(document: Mapping[str, Any], folder: Path, drawn: Mapping[str, bytes] | None = None) -> list[Path]:
+    """Writes the pages of *document* into *folder* and removes pages and pictures that are gone.
 
     Args:
         document: The report as docs/report-schema.md describes it.
         folder: Made if it is not there.
+        drawn: Pictures by their path below the report; None keeps those that are there.
 
     Returns:
         The files written: the index first, then the pages of the engines, then the style sheet.
@@ -44,13 +45,18 @@ def write(document: Mapping[str, Any], folder: Path) -> list[Path]:
         ReportError: The folder cannot be written, or holds a file of the same name that trtcheck did
             not write.
     """
-    texts = render(document)
+    there = _pictures_in(folder) if drawn is None else drawn.keys()
+    shown = pictures.only(document, there)
+    texts = render(shown)
+    files: dict[str, str | bytes] = {**texts, **(drawn or {})}
     try:
-        _refuse_foreign(folder, texts)
+        _refuse_foreign(folder, files)
         # The index comes last, so that its links never lead nowhere.
-        for name in reversed(texts):
-            write_atomically(folder / name, texts[name])
+        for name in reversed(files):
+            write_atomically(folder / name, files[name])
         _remove_stale(folder, texts)
+        for name in _pictures_in(folder) - pictures.referenced(shown):
+            (folder / name).unlink()
     except OSError as error:
         raise ReportError("the report cannot be written", where=folder, found=error) from error
     return [folder / name for name in texts]
@@ -80,7 +86,14 @@ def _style() -> str:
     return "\n".join(folder.joinpath(f"{part}.css").read_text(encoding="utf-8") for part in _STYLE)
 
 
-def _refuse_foreign(folder: Path, names: Mapping[str, str]) -> None:
+def _pictures_in(folder: Path) -> set[str]:
+    """The pictures in *folder* that trtcheck wrote, by their path below it."""
+    return {
+        f"{pictures.FOLDER}/{path.name}" for path in (folder / pictures.FOLDER).glob("*.png") if _is_own(path)
+    }
+
+
+def _refuse_foreign(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         path = folder / name
         if path.exists() and not _is_own(path):
@@ -101,5 +114,8 @@ def _is_own(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
-        start = file.read(_HEAD).decode("utf-8", "replace")
+        head = file.read(_HEAD)
+    if path.suffix == ".png":
+        return pictures.is_own(head)
+    start = head.decode("utf-8", "replace")
     return (_STYLE_MARKED if path.suffix == ".css" else _MARKED).match(start) is not None

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trtcheck.report.view import batches, calibrated, facts, judged, measured, timed
+from trtcheck.report.view import batches, calibrated, facts, gallery, judged, measured, timed
 from trtcheck.report.view.batches import Batches
 from trtcheck.report.view.calibrated import Calibration
 from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, findings
 from trtcheck.report.view.formats import shown_engine
+from trtcheck.report.view.gallery import Gallery
 from trtcheck.report.view.links import page_names
 from trtcheck.report.view.matrices import Matrix, matrices
 from trtcheck.report.view.records import PER_CLASS, Pair, Record, own_items, pair, worst_first
@@ -41,7 +42,7 @@ class EngineView:
     matrices: tuple[Matrix, ...]
     confusions: Table | None
     flips: tuple[Fact, ...]
-    flipped: Table | None
+    gallery: Gallery | None
     calibration: Calibration | None
     outputs: Table | None
     agreement: tuple[Fact, ...]
@@ -86,7 +87,7 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) 
         matrices=drawn,
         confusions=measured.confusions_table(engine, beside_matrix=bool(drawn)),
         flips=facts.of_flips(engine, ordered),
-        flipped=measured.flips_table(engine),
+        gallery=gallery.of_engine(engine, len(pages)),
         calibration=calibrated.of_items(ordered),
         outputs=measured.outputs_table(engine, ordered),
         agreement=facts.of_agreement(engine["agreement"]),

@@ -21,7 +21,6 @@ from trtcheck.report.view.tables import (
     of_classes,
 )
 
-SHOWN_FLIPS = 50
 SHOWN_CONFUSIONS = 10
 """Confusions listed beside a matrix; without a matrix all of them are."""
 
@@ -91,52 +90,6 @@ def confusions_table(engine: Record, *, beside_matrix: bool) -> Table | None:
     caption = "Wrong answers that changed most in number"
     table = Table("confusions", caption, "truth", columns, rows, unit="confusions")
     return folding(table, SHOWN_CONFUSIONS) if beside_matrix else table
-
-
-def flips_table(engine: Record) -> Table | None:
-    """The images whose answer changed."""
-    flips = engine["flips"] or {}
-    worst = flips.get("worst", ())[:SHOWN_FLIPS]
-    if not worst:
-        return None
-    columns = (
-        Column("truth", text=True),
-        Column("before", text=True),
-        Column("confidence before"),
-        Column("after", text=True),
-        Column("confidence after"),
-        Column("lost", hint="by how much the probability of the answer before fell, in points"),
-        Column("kind", text=True),
-    )
-    rows = tuple(
-        Row(
-            str(flip["index"]),
-            (
-                "no label" if flip["truth"] is None else flip["truth"],
-                formats.answer(flip["before"]),
-                formats.share(flip["confidence_before"]),
-                formats.answer(flip["after"]),
-                formats.share(flip["confidence_after"]),
-                formats.points(flip["lost"]),
-                _kind(flip),
-            ),
-        )
-        for flip in worst
-    )
-    total = flips["total"]
-    shown = "all" if len(worst) == total else f"the worst {len(worst)} of {formats.grouped(total)}"
-    return Table(
-        "flipped", f"Images whose answer changed, most confidence lost first: {shown}", "image", columns, rows
-    )
-
-
-def _kind(flip: Record) -> str:
-    truth = flip["truth"]
-    if truth is None:
-        return "\N{EN DASH} unlabelled"
-    if flip["before"] == truth:
-        return "✗ broken"
-    return "✓ fixed" if flip["after"] == truth else "\N{EN DASH} wrong both times"
 
 
 def outputs_table(engine: Record, items: Sequence[Record]) -> Table | None:
