@@ -134,7 +134,7 @@ def report(tmp_path: Path) -> dict[str, Any]:
 def test_the_documentation_is_read():
     of_checks = {
         "accuracy", "classes", "pooled", "overlap", "coverage", "saturation", "Between batches", "Times",
-        "Comparisons", "Limits", "Changes",
+        "Comparisons", "Limits", "Changes", "Errors",
     }  # fmt: skip
     assert set(PROMISED) == {"top", "models[]", "engines[]", "items[]", "checks", *of_checks}
     assert len(PROMISED["engines[]"]) > 20

@@ -110,3 +110,21 @@ def test_element_types(dtype):
 def test_outputs_without_elements():
     drift = OutputDrift.of("y", np.zeros((3, 0)), np.zeros((3, 0)))
     assert (drift.elements, drift.finite) == (0, 0)
+
+
+@given(npst.arrays(np.float32, (6, 5), elements=st.floats(-(2.0**90), 2.0**90, width=32)), st.integers(1, 5))
+def test_errors_are_counted_by_their_power_of_two_and_add_up(values, cut):
+    old = np.zeros_like(values)
+    whole = OutputDrift.of("y", old, values)
+    error = np.abs(values.astype(np.float64)).ravel()
+    assert whole.exact == int((error == 0).sum())
+    for exponent, count in whole.errors:
+        assert count == int(((error >= 2.0**exponent) & (error < 2.0 ** (exponent + 1))).sum())
+    assert whole.exact + sum(count for _, count in whole.errors) == whole.finite == values.size
+    parts = OutputDrift.of("y", old[:cut], values[:cut]) + OutputDrift.of("y", old[cut:], values[cut:])
+    assert (parts.exact, parts.errors) == (whole.exact, whole.errors)
+
+
+def test_what_is_not_finite_is_in_no_bin():
+    drift = OutputDrift.of("y", np.array([[1.0, np.nan, 3.0]]), np.array([[np.inf, 1.0, 3.25]]))
+    assert (drift.exact, drift.errors) == (0, ((-2, 1),))

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import functools
-import http.server
 import json
 import re
 import shutil
-import subprocess
-import threading
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -23,9 +17,6 @@ import pytest
 from trtcheck.errors import ReportError
 from trtcheck.names import fraction
 from trtcheck.report import false_alarm, html, view
-
-POLICY = "sandbox allow-same-origin; default-src 'none'; img-src 'self'; style-src 'self'"
-"""What Jenkins sends with archived files."""
 
 FASHION = [
     "T-shirt",
@@ -793,8 +784,7 @@ def test_a_thousand_classes_are_folded_after_fifty_and_listed_instead_of_drawn(w
     assert [(len(table.rows), len(table.folded)) for table in page.compared] == [(1, 0), (50, 0)]
     assert page.compared[1].caption.endswith("50 of 1000 classes, all of them in report.json")
     assert page.matrices == ()
-    assert page.confusions is not None
-    assert page.confusions.rows[0].cells[0] == "n00000078 some kind of bird"
+    assert page.confusions[0].rows[0].cells[0] == "n00000078 some kind of bird"
     text = rendered["imagenet--fp16.html"]
     assert "<summary>950 more classes</summary>" in text
     assert len(text) < 1_500_000
@@ -834,7 +824,7 @@ def test_confusion_matrices_show_counts_and_heat(rendered) -> None:
     assert {"heat-0", "heat-1", "heat-8"} <= levels
     style = rendered["style.css"]
     assert all(f".{level} " in style for level in levels)
-    assert text.count('<table class="matrix">') == 2
+    assert text.count('<table class="matrix">') == 3
     assert "no answer</span></th>" not in text  # nothing was left unanswered
 
 
@@ -846,10 +836,10 @@ def test_missing_answers_get_a_column() -> None:
     assert page.matrices[1].rows[3][1][-1].text == "12"
 
 
-def test_twenty_six_classes_are_listed() -> None:
-    names = [chr(ord("a") + k) for k in range(26)]
+def test_twenty_one_classes_are_listed() -> None:
+    names = [chr(ord("a") + k) for k in range(21)]
     assert view.engines(document(evaluated("letters", "fp16", names, 20, {})))[0].matrices == ()
-    assert len(view.engines(document(evaluated("letters", "fp16", names[:25], 20, {})))[0].matrices) == 2
+    assert len(view.engines(document(evaluated("letters", "fp16", names[:20], 20, {})))[0].matrices) == 3
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -1041,73 +1031,3 @@ def test_text_stands_out_from_its_ground_in_light_and_dark() -> None:
             ]
         weak = {pair: round(contrast(color[pair[0]], color[pair[1]]), 2) for pair in pairs}
         assert not {pair: ratio for pair, ratio in weak.items() if ratio < 4.5}
-
-
-class JenkinsHandler(http.server.SimpleHTTPRequestHandler):
-    def end_headers(self) -> None:
-        self.send_header("Content-Security-Policy", POLICY)
-        super().end_headers()
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serves *folder* as Jenkins would; gives its address."""
-    handler = functools.partial(JenkinsHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def browse(chromium: str, profile: Path, url: str, *options: str) -> str:
-    """What Chromium says on its console about the page at *url*."""
-    command = [
-        chromium,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--hide-scrollbars",
-        f"--user-data-dir={profile}",
-        "--enable-logging=stderr",
-        "--v=0",
-        "--window-size=1280,900",
-        *options,
-        url,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stderr
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_real_chromium_applies_the_style_under_the_policy_of_jenkins(whole, tmp_path) -> None:
-    from PIL import Image
-
-    chromium = shutil.which("chromium")
-    assert chromium is not None
-    report = tmp_path / "report"
-    html.write(whole, report)
-    with served(report) as address:
-        for name in ("index.html", "fashion--int8.html"):
-            picture = tmp_path / f"{name}.png"
-            said = browse(chromium, tmp_path / "profile", f"{address}/{name}", f"--screenshot={picture}")
-            assert "Content Security Policy" not in said
-            assert "Refused to" not in said
-            colors = {color for _, color in Image.open(picture).convert("RGB").getcolors(1 << 24)}
-            tint = (0xFA, 0xEB, 0xF5) if name == "index.html" else (0xFD, 0xEC, 0xEB)
-            assert tint in colors, "the banner has the colour of its verdict only where style.css applies"
-        (report / "inline.html").write_text('<!doctype html><p style="color: red">x', encoding="utf-8")
-        said = browse(
-            chromium, tmp_path / "profile", f"{address}/inline.html", f"--screenshot={tmp_path / 'i.png'}"
-        )
-        assert "Content Security Policy" in said, "this browser would not have told of a violation"

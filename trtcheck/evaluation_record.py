@@ -54,7 +54,7 @@ def from_parts(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> Evaluat
         images=record["images"],
         top_k=record["top_k"],
         labels=Labels(**{name: arrays[name] for name in _ARRAYS}) if "truth" in arrays else None,
-        outputs=tuple(OutputDrift(**drift) for drift in record["outputs"]),
+        outputs=tuple(map(_drift, record["outputs"])),
         scores=None if record["scores"] is None else ScoreDrift(**record["scores"]),
         flips=Flips(**flips),
         problems=tuple(record["problems"]),
@@ -65,6 +65,10 @@ def from_parts(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> Evaluat
             for number, own in enumerate(record["samples"])
         ),
     )
+
+
+def _drift(record: dict[str, Any]) -> OutputDrift:
+    return OutputDrift(**{**record, "errors": tuple((e, count) for e, count in record["errors"])})
 
 
 def _flip(record: dict[str, Any]) -> Flip:

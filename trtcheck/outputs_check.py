@@ -101,7 +101,8 @@ def drift_row(drift: Any) -> dict[str, Any]:
         name: getattr(drift, name) for name in ("name", "elements", "different", "nan", "inf", "first_bad")
     }
     figures = ("max_abs", "max_rel", "relative_l2", "cosine", "psnr")
-    return {**counts, **{name: finite(getattr(drift, name)) for name in figures}}
+    errors = {"exact": drift.exact, "bins": [list(pair) for pair in drift.errors]}
+    return {**counts, **{name: finite(getattr(drift, name)) for name in figures}, "errors": errors}
 
 
 def agreement_row(evaluation: Evaluation) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,9 @@ class OutputDrift:
         low: Smallest reference element.
         high: Largest reference element.
         finite: Elements that are finite on both sides.
+        exact: Of these, without any error.
+        errors: Of the others, how many have an absolute error from 2^e to below 2^(e+1): pairs of e and that
+            number, ascending.
     """
 
     name: str
@@ -48,6 +52,8 @@ class OutputDrift:
     low: float = float("inf")
     high: float = float("-inf")
     finite: int = 0
+    exact: int = 0
+    errors: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, name: str, reference: np.ndarray, candidate: np.ndarray, start: int = 0) -> OutputDrift:
@@ -72,6 +78,7 @@ class OutputDrift:
             nonzero = a != 0
             relative = error[nonzero] / np.abs(a[nonzero])
             squares = float(error @ error), float(a @ a), float(b @ b), float(a @ b)
+        exact, errors = _by_size(error)
         return cls(
             name=name,
             elements=old.size,
@@ -88,6 +95,8 @@ class OutputDrift:
             low=float(a.min(initial=np.inf)),
             high=float(a.max(initial=-np.inf)),
             finite=int(both.sum()),
+            exact=exact,
+            errors=errors,
         )
 
     def __add__(self, other: OutputDrift) -> OutputDrift:
@@ -109,6 +118,8 @@ class OutputDrift:
             low=min(self.low, other.low),
             high=max(self.high, other.high),
             finite=self.finite + other.finite,
+            exact=self.exact + other.exact,
+            errors=tuple(sorted((Counter(dict(self.errors)) + Counter(dict(other.errors))).items())),
         )
 
     @property
@@ -139,3 +150,16 @@ class OutputDrift:
         if span == 0 or not math.isfinite(self.sum_error2):
             return float("nan")
         return 10 * math.log10(span * span * self.finite / self.sum_error2)
+
+
+_BIAS = 1023
+"""Of the exponent of a float64."""
+
+
+def _by_size(error: np.ndarray) -> tuple[int, tuple[tuple[int, int], ...]]:
+    r"""How many absolute *error*\ s (float64, N) are zero, and how many of the others have which exponent."""
+    # The exponent stands in the bits: a logarithm of every element would cost more than all else here.
+    counts = np.bincount(error.view(np.int64) >> 52)
+    found = [(int(e) - _BIAS, int(counts[e])) for e in np.flatnonzero(counts)]
+    exact = sum(count for e, count in found if e == -_BIAS)  # with what is too small for a normal number
+    return exact, tuple((e, count) for e, count in found if e > -_BIAS)

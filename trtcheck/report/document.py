@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trtcheck.case import Check, Outcome, Verdict, worst
 from trtcheck.metrics.confusion import Confusion
 from trtcheck.outputs_check import agreement_row, drift_row
-from trtcheck.report import false_alarm, flip_rows, speeds
+from trtcheck.report import false_alarm, flip_rows, matrix_pictures, speeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +125,8 @@ def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -
 
 _NOT_EVALUATED: Mapping[str, Any] = {
     "precision": None, "images": None, "labelled": None, "classes": [], "accuracy": None,
-    "top_k": None, "averages": None, "confusion": None, "confusions": [], "outputs": [], "agreement": None,
+    "top_k": None, "averages": None, "confusion": None, "confusion_pictures": None, "confusions": [],
+    "outputs": [], "agreement": None,
     "flips": None, "overflow": None, "problems": [],
 }  # fmt: skip
 
@@ -153,6 +154,7 @@ def _evaluated(evaluation: Evaluation, root: Path, pictures: Collection[str]) ->
     before = Confusion.of(labels.truth, labels.reference, len(names))
     after = Confusion.of(labels.truth, labels.candidate, len(names))
     small = len(names) <= FULL_MATRIX
+    drawn = matrix_pictures.names(evaluation)
     return {
         **found,
         "labelled": int(counted.sum()),
@@ -176,6 +178,7 @@ def _evaluated(evaluation: Evaluation, root: Path, pictures: Collection[str]) ->
             for k, name in enumerate(names)
         ],
         "confusion": {"before": before.matrix.tolist(), "after": after.matrix.tolist()} if small else None,
+        "confusion_pictures": drawn if drawn and set(drawn.values()) <= set(pictures) else None,
         "confusions": _changes(before, after, names),
         "flips": flip_rows.of(evaluation, root, pictures),
     }
@@ -191,12 +194,22 @@ def _counts(confusion: Confusion, k: int) -> dict[str, Any]:
 
 
 def _changes(before: Confusion, after: Confusion, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The wrong answers that changed most in number, largest change first."""
+    """The wrong answers that changed most in number, largest first; half the room for each direction."""
     import numpy as np
 
     change = after.matrix - before.matrix
     np.fill_diagonal(change, 0)
-    order = np.argsort(-np.abs(change), axis=None, kind="stable")[:LISTED_CONFUSIONS]
+    flat = change.ravel()
+    changed = np.flatnonzero(flat)
+    more, fewer = changed[flat[changed] > 0], changed[flat[changed] < 0]
+    half = LISTED_CONFUSIONS // 2
+    both = np.concatenate(
+        [
+            own[np.argsort(-np.abs(flat[own]), kind="stable")][: max(half, LISTED_CONFUSIONS - len(other))]
+            for own, other in ((more, fewer), (fewer, more))
+        ]
+    )
+    order = both[np.argsort(-np.abs(flat[both]), kind="stable")]
     rows, columns = np.unravel_index(order, change.shape)
     return [
         {
@@ -206,7 +219,6 @@ def _changes(before: Confusion, after: Confusion, names: Sequence[str]) -> list[
             "after": int(after.matrix[r, c]),
         }
         for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
-        if change[r, c]
     ]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from markupsafe import Markup, escape
 
 from trtcheck.report.charts.marks import Mark, written
-from trtcheck.report.view.tables import Table
+
+if TYPE_CHECKING:
+    from trtcheck.report.view.tables import Table
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,17 @@ from typing import Protocol
 class Scale(Protocol):
     """From figures to pixels."""
 
-    start: float
-    end: float
+    @property
+    def start(self) -> float:
+        """The pixel of the low end."""
+        ...
 
-    def __call__(self, value: float) -> float:
+    @property
+    def end(self) -> float:
+        """The pixel of the high end."""
+        ...
+
+    def __call__(self, value: float, /) -> float:
         """The pixel at which *value* stands."""
         ...
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from trtcheck.report.charts.chart import Chart
 from trtcheck.report.view import batches, calibrated, facts, gallery, judged, measured, timed
 from trtcheck.report.view.batches import Batches
 from trtcheck.report.view.calibrated import Calibration
@@ -14,7 +15,7 @@ from trtcheck.report.view.findings import Finding, findings
 from trtcheck.report.view.formats import shown_engine
 from trtcheck.report.view.gallery import Gallery
 from trtcheck.report.view.links import page_names
-from trtcheck.report.view.matrices import Matrix, matrices
+from trtcheck.report.view.matrices import Matrix, MatrixPicture, matrices, matrix_pictures
 from trtcheck.report.view.records import PER_CLASS, Pair, Record, own_items, pair, worst_first
 from trtcheck.report.view.sentences import engine_headline
 from trtcheck.report.view.statuses import STATUSES, WARNING, Status
@@ -40,11 +41,13 @@ class EngineView:
     classes: tuple[Table, ...]
     accuracy: tuple[Table, ...]
     matrices: tuple[Matrix, ...]
-    confusions: Table | None
+    pictures: tuple[MatrixPicture, ...]
+    confusions: tuple[Table, ...]
     flips: tuple[Fact, ...]
     gallery: Gallery | None
     calibration: Calibration | None
     outputs: Table | None
+    errors: tuple[Chart, ...]
     agreement: tuple[Fact, ...]
     batches: Batches | None
     latency: Latency | None
@@ -85,11 +88,13 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) 
         classes=_class_tables(ordered, engine),
         accuracy=_accuracy_tables(ordered, engine),
         matrices=drawn,
-        confusions=measured.confusions_table(engine, beside_matrix=bool(drawn)),
+        pictures=matrix_pictures(engine),
+        confusions=measured.confusion_tables(engine, beside_matrix=bool(drawn)),
         flips=facts.of_flips(engine, ordered),
         gallery=gallery.of_engine(engine, len(pages)),
         calibration=calibrated.of_items(ordered),
         outputs=measured.outputs_table(engine, ordered),
+        errors=measured.histograms(engine, ordered),
         agreement=facts.of_agreement(engine["agreement"]),
         batches=batches.of_items(ordered),
         latency=timed.of_items(items),

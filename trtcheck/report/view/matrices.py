@@ -6,17 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trtcheck.report.view.formats import answer, grouped, shown_engine
+from trtcheck.report.view.formats import answer, grouped, number_of, share, shown_engine, signed
 from trtcheck.report.view.records import Record
 
-MATRIX_CLASSES = 25
+MATRIX_CLASSES = 20
 """Confusion matrices of more classes than this are listed instead of drawn."""
 HEAT_LEVELS = 10
 
 
 @dataclass(frozen=True)
 class Count:
-    """A field of a confusion matrix; *heat* from 0 to 9 is its share of the row, *hit* the right answers."""
+    """A field of a confusion matrix; *heat* from 0 to 9 is its share of the row, *hit* what is good.
+
+    Good are the right answers; of a change more of these, and fewer wrong ones.
+    """
 
     text: str
     heat: int
@@ -33,7 +36,7 @@ class Matrix:
 
 
 def matrices(engine: Record) -> tuple[Matrix, ...]:
-    """The matrices of reference and engine, where they are small enough to be read."""
+    """The matrices of reference and engine and what changed, where they are small enough to be read."""
     confusion = engine["confusion"]
     names = [row["name"] for row in engine["classes"]]
     if not confusion or len(names) > MATRIX_CLASSES:
@@ -42,7 +45,7 @@ def matrices(engine: Record) -> tuple[Matrix, ...]:
     unanswered = any(row[-1] for side in confusion.values() for row in side if len(row) > len(names))
     answers = (*names, answer(None)) if unanswered else tuple(names)
     captions = {"before": "Before: the reference", "after": f"After: {shown_engine(engine['engine'])}"}
-    return tuple(
+    sides = tuple(
         Matrix(
             caption,
             answers,
@@ -53,6 +56,24 @@ def matrices(engine: Record) -> tuple[Matrix, ...]:
         )
         for side, caption in captions.items()
     )
+    changes = tuple(
+        (name, _changes(before[: len(answers)], after[: len(answers)], hit))
+        for hit, (name, before, after) in enumerate(
+            zip(names, confusion["before"], confusion["after"], strict=True)
+        )
+    )
+    return (*sides, Matrix("Difference: after less before", answers, changes))
+
+
+def _changes(before: Sequence[int], after: Sequence[int], hit: int) -> tuple[Count, ...]:
+    """What changed in a row: signed counts, and whether that is good."""
+    total = sum(before)
+    found = []
+    for column, (old, new) in enumerate(zip(before, after, strict=True)):
+        good = (new > old) == (column == hit)
+        heat = heat_level(abs(new - old), total, right=False)
+        found.append(Count(signed(new - old), heat, good and new != old))
+    return tuple(found)
 
 
 def _counts(row: Sequence[int], hit: int) -> tuple[Count, ...]:
@@ -73,3 +94,38 @@ def heat_level(count: int, total: int, *, right: bool) -> int:
     share = count / total
     level = round(share * (HEAT_LEVELS - 1)) if right else 1 + int(math.sqrt(share) * (HEAT_LEVELS - 2))
     return min(max(level, 1), HEAT_LEVELS - 1)
+
+
+@dataclass(frozen=True)
+class MatrixPicture:
+    """A confusion matrix of many classes as a picture: its path, its caption, and what it shows in words."""
+
+    path: str
+    caption: str
+    told: str
+
+
+def matrix_pictures(engine: Record) -> tuple[MatrixPicture, ...]:
+    """The pictures of an engine with too many classes for numbers; none where they were not drawn."""
+    paths = engine.get("confusion_pictures") or {}
+    classes = number_of(len(engine["classes"]), "class", "classes")
+    accuracy = engine["accuracy"] or {}
+    told = {
+        "before": f"Confusion of the reference over {classes}; accuracy {share(accuracy.get('before'))}",
+        "after": f"Confusion of this engine over {classes}; accuracy {share(accuracy.get('after'))}",
+        "difference": f"What changed; {_counts_of_changes(engine)}",
+    }
+    captions = {
+        "before": "Before: the reference",
+        "after": f"After: {shown_engine(engine['engine'])}",
+        "difference": "Difference: after less before",
+    }
+    return tuple(
+        MatrixPicture(paths[side], caption, told[side]) for side, caption in captions.items() if side in paths
+    )
+
+
+def _counts_of_changes(engine: Record) -> str:
+    more = sum(row["after"] > row["before"] for row in engine["confusions"])
+    fewer = len(engine["confusions"]) - more
+    return f"of the largest changes {more} are confusions that appeared and {fewer} are ones that vanished"

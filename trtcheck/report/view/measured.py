@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from trtcheck.case import Check
+from trtcheck.report.charts import histogram
+from trtcheck.report.charts.chart import Chart
 from trtcheck.report.view import formats
 from trtcheck.report.view.records import Record, fall
 from trtcheck.report.view.statuses import STATUSES
@@ -22,7 +24,8 @@ from trtcheck.report.view.tables import (
 )
 
 SHOWN_CONFUSIONS = 10
-"""Confusions listed beside a matrix; without a matrix all of them are."""
+"""Confusions listed beside a matrix before the rest is folded."""
+MOST_HISTOGRAMS = 6
 
 
 def class_table(classes: Sequence[Record], figure: str) -> Table:
@@ -70,26 +73,42 @@ def averages_table(engine: Record, *, with_accuracy: bool) -> Table | None:
     return Table("averages", caption, "figure", (BEFORE, AFTER, DROP), rows)
 
 
-def confusions_table(engine: Record, *, beside_matrix: bool) -> Table | None:
-    """The wrong answers that changed most in number."""
-    rows = tuple(
-        Row(
-            row["truth"],
-            (
-                formats.answer(row["answer"]),
-                formats.count(row["before"]),
-                formats.count(row["after"]),
-                formats.signed(row["after"] - row["before"]),
-            ),
-        )
-        for row in engine["confusions"]
+def confusion_tables(engine: Record, *, beside_matrix: bool) -> tuple[Table, ...]:
+    """The confusions that appeared, and those that vanished, the largest change first."""
+    directions = (
+        ("appeared", "Confusions that appeared: wrong answers that became more", 1),
+        ("vanished", "Confusions that vanished: wrong answers that became fewer", -1),
     )
-    if not rows:
-        return None
-    columns = (Column("answered", text=True), BEFORE, AFTER, Column("change"))
-    caption = "Wrong answers that changed most in number"
-    table = Table("confusions", caption, "truth", columns, rows, unit="confusions")
-    return folding(table, SHOWN_CONFUSIONS) if beside_matrix else table
+    tables = []
+    for anchor, caption, sign in directions:
+        rows = tuple(
+            Row(
+                row["truth"],
+                (
+                    formats.answer(row["answer"]),
+                    formats.count(row["before"]),
+                    formats.count(row["after"]),
+                    formats.signed(row["after"] - row["before"]),
+                ),
+            )
+            for row in engine["confusions"]
+            if (row["after"] - row["before"]) * sign > 0
+        )
+        columns = (Column("answered", text=True), BEFORE, AFTER, Column("change"))
+        table = Table(f"confusions-{anchor}", caption, "truth", columns, rows, unit="confusions")
+        tables.append(folding(table, SHOWN_CONFUSIONS) if beside_matrix else table)
+    return tuple(table for table in tables if table.rows)
+
+
+def histograms(engine: Record, items: Sequence[Record]) -> tuple[Chart, ...]:
+    """How large the errors of the first outputs are."""
+    limits = (item.get("limits") or {} for item in items if item["check"] == Check.OUTPUTS.value)
+    limit = next((found["max_abs"] for found in limits if found.get("max_abs") is not None), None)
+    drawn = (
+        histogram.of_output(row, f"errors-{number}", limit)
+        for number, row in enumerate(engine["outputs"][:MOST_HISTOGRAMS], start=1)
+    )
+    return tuple(chart for chart in drawn if chart is not None)
 
 
 def outputs_table(engine: Record, items: Sequence[Record]) -> Table | None:
