@@ -128,7 +128,7 @@ def _as_in_the_foreground() -> None:
 @pytest.fixture(autouse=True)
 def _as_at_a_desk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets inner runs print what a person sees: pytest prints more where it finds itself in CI."""
-    for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
 
 

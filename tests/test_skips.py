@@ -28,7 +28,7 @@ def test_an_unexpected_skip_fails_the_test_that_made_it(pytester: pytest.Pyteste
 def test_an_expected_skip_stays_one(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(GUARD)
     pytester.makepyfile(
-        test_report_html="""
+        test_browser_pages="""
         import pytest
 
         @pytest.mark.skip(reason="chromium is not installed")
@@ -40,5 +40,5 @@ def test_an_expected_skip_stays_one(pytester: pytest.Pytester) -> None:
 
 
 def test_every_listed_file_exists() -> None:
-    missing = [name for name in skip_guard.EXPECTED if not (Path(__file__).parent / name).is_file()]
+    missing = [name for name in skip_guard.EXPECTED if not [*Path(__file__).parent.rglob(name)]]
     assert not missing

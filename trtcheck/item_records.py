@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from trtcheck.case import Check, Outcome, Verdict
+from trtcheck.case import WORST_FIRST, Check, Outcome, Verdict
 from trtcheck.errors import TrtcheckError
+from trtcheck.runtime import RUNTIME
 
 OUTCOMES: pytest.StashKey[list[Outcome]] = pytest.StashKey()
 PENDING: pytest.StashKey[Outcome] = pytest.StashKey()
@@ -19,18 +22,75 @@ PROPERTIES: pytest.StashKey[list[tuple[str, object]]] = pytest.StashKey()
 
 
 def add_outcome(item: pytest.Item, outcome: Outcome) -> None:
-    """Keeps *outcome* for the report and gives its scalars to JUnit."""
+    """Keeps *outcome* for the report and gives its figures to JUnit."""
     item.stash.setdefault(OUTCOMES, []).append(outcome)
+    item.stash.setdefault(PROPERTIES, []).extend(_properties(item.config, outcome))
+
+
+_SCALARS = (int, float, str, bool)
+_NOT_XML = re.compile("[^\\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_GROUPS = ("agreement", "churn", "pooled", "top_k")
+_OF_A_CLASS = ("name", "before", "after", "drop", "margin", "p_adjusted", "verdict")
+
+
+def _properties(config: pytest.Config, outcome: Outcome) -> list[tuple[str, object]]:
+    """Verdict, figures and limits of *outcome*, and where the report tells it, by name."""
     prefix = f"trtcheck.{outcome.model}.{outcome.engine}.{outcome.check.value}"
     measured = dict(outcome.measured)
     if outcome.check is Check.LATENCY and "batch" in measured:
         prefix = f"{prefix}.b{measured['batch']}"
         measured |= measured["latency"]
-    figures = {name: value for name, value in measured.items() if type(value) in (int, float, str, bool)}
-    facts = {"verdict": outcome.verdict.value, "numerics": outcome.numerics and outcome.numerics.value}
-    item.stash.setdefault(PROPERTIES, []).extend(
-        (f"{prefix}.{name}", value) for name, value in {**facts, **figures}.items()
-    )
+    found = {
+        "verdict": outcome.verdict.value,
+        "numerics": outcome.numerics and outcome.numerics.value,
+        "report": _place(config, outcome),
+        **{name: value for name, value in measured.items() if type(value) in _SCALARS},
+        **{
+            f"{group}.{name}": value
+            for group in _GROUPS
+            for name, value in (measured.get(group) or {}).items()
+            if type(value) in _SCALARS
+        },
+        **_limits(measured),
+        **_worst_class(measured.get("classes") or ()),
+    }
+    # pytest escapes the values and takes the names as they are.
+    prefix = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", prefix)
+    return [(f"{prefix}.{name}", value) for name, value in found.items()]
+
+
+def _place(config: pytest.Config, outcome: Outcome) -> str:
+    """Where the report tells *outcome*, as seen from the folder in which pytest was started."""
+    from trtcheck.report import places
+
+    folder = places.shown(config.stash[RUNTIME].settings.report, config.invocation_params.dir)
+    return places.of_check(folder, outcome.model, outcome.engine, outcome.check)
+
+
+def _limits(measured: Mapping[str, Any]) -> dict[str, object]:
+    """The limits of the check, with what was held against each of a latency check, and its comparisons."""
+    limits = measured.get("limits") or {}
+    if isinstance(limits, Mapping):
+        return {f"limits.{name}": value for name, value in limits.items() if type(value) in _SCALARS}
+    rows = [
+        *((f"limits.{row['gate']}", row, ("limit", "measured", "verdict")) for row in limits),
+        *((f"change.{row['what']}", row, ("effect", "tolerance", "verdict")) for row in measured["judged"]),
+    ]
+    return {
+        f"{name}.{field}": row[field]
+        for name, row, fields in rows
+        for field in fields
+        if row[field] is not None
+    }
+
+
+def _worst_class(rows: Any) -> dict[str, object]:
+    """The class that decided the verdict or, of several, lost most."""
+    verdicts = [verdict.value for verdict in WORST_FIRST]
+    judged = [row for row in rows if row["verdict"] != Verdict.SKIPPED.value and row["drop"] is not None]
+    worst = min(judged, key=lambda row: (verdicts.index(row["verdict"]), -row["drop"]), default=None)
+    found = {} if worst is None else {f"worst_class.{name}": worst[name] for name in _OF_A_CLASS}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def records_of(
@@ -40,13 +100,18 @@ def records_of(
 
     Their figures and words are added to *report* as JUnit properties and sections.
     """
-    properties: list[tuple[str, object]] = item.stash.setdefault(PROPERTIES, [])
-    report.user_properties += properties
+    # What fixtures record while a test is set up belongs to its call, unless there will be none.
+    early = report.when == "teardown" or (report.when == "setup" and report.passed)
+    outcomes = [] if early else _concluded(item, call, report)
+    known: list[tuple[str, object]] = item.stash.setdefault(PROPERTIES, [])
+    report.user_properties += known
     if report.when == "teardown":
         item.stash[PROPERTIES] = []  # a rerun starts from nothing
-    # What fixtures record while a test is set up belongs to its call, unless there will be none.
-    if report.when == "teardown" or (report.when == "setup" and report.passed):
-        return []
+    return [_record(item.nodeid, outcome) for outcome in outcomes]
+
+
+def _concluded(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> list[Outcome]:
+    """What the checks came to that *item* made, or the one that it could not make."""
     outcomes = item.stash.get(OUTCOMES, [])
     item.stash[OUTCOMES] = []
     report.sections += [_section(outcome) for outcome in outcomes if not outcome.fails]
@@ -56,7 +121,9 @@ def records_of(
             outcomes = [replace(pending, verdict=Verdict.SKIPPED, message=_skip_reason(report))]
         elif report.failed and call.excinfo is not None:
             outcomes = [replace(pending, verdict=Verdict.ERROR, message=_reason(call.excinfo.value))]
-    return [_record(item.nodeid, outcome) for outcome in outcomes]
+        known = item.stash.setdefault(PROPERTIES, [])
+        known += [found for outcome in outcomes for found in _properties(item.config, outcome)]
+    return outcomes
 
 
 def _section(outcome: Outcome) -> tuple[str, str]:

@@ -219,9 +219,9 @@ def _pictures(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
     """The report's pictures by their path below it."""
     if not evaluations:
         return {}
-    from trtcheck.report import pictures
+    from trtcheck.report import matrix_pictures, pictures
 
-    return pictures.thumbnails(evaluations)
+    return {**pictures.thumbnails(evaluations), **matrix_pictures.of(evaluations)}
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,6 +32,10 @@ from trtcheck.latency.measurement import APPROVED, ENGINE, REFERENCE, Timings
 from trtcheck.latency.record import LatencyResult
 from trtcheck.latency.stored import figures_of
 
+QUANTILES = (5, 25, 50, 75, 95)
+"""Percentiles that the report has of the queries of every round."""
+_DIGITS = 6
+"""Of these; a picture of 400 pixels needs no more."""
 HARDLY_FASTER = 2.0
 """Below this speed-up over the reference a reduced precision is disappointing, which is said."""
 
@@ -76,10 +81,10 @@ def outcome(result: LatencyResult, gates: Gates, standing: Standing) -> Outcome:
     limits += () if energy is None else (energy,)
     figures = figures_of(measured.timings[ENGINE], measured.batch)
     verdict, message = _concluded(result, rows, limits, figures, standing)
-    state = _stands(standing, rows)
+    state = {**_stands(standing, rows), "stored": _stored(standing)}
     return Outcome(
         model=result.run.model, engine=result.run.engine, check=Check.LATENCY, verdict=verdict,
-        message=message, numerics=result.numerics,
+        message=f"at batch {measured.batch}: {message}", numerics=result.numerics,
         measured=_measured(result, rows, limits, figures, gained, state),
         notes=(*_notes(result, rows, gained), *standing.notes), warnings=_warnings(result),
     )  # fmt: skip
@@ -90,7 +95,7 @@ def _concluded(
     standing: Standing,
 ) -> tuple[Verdict, str]:  # fmt: skip
     """The verdict, and the reason in words."""
-    told = words.times(figures, result.measurement.batch)
+    told = words.times(figures)
     failed = words.failures(rows, limits, _then_and_now(result))
     judged = [row for row in rows if row.verdict.rule is not LatencyRule.NONE]
     if standing.error is not None:
@@ -141,6 +146,21 @@ def _stands(standing: Standing, rows: Sequence[Judged]) -> Mapping[str, Any]:
     if standing.baseline is None or median.rule is not LatencyRule.NONE:
         return standing.state
     return {**standing.state, "status": "too few", "message": median.reason}
+
+
+def _stored(standing: Standing) -> list[dict[str, Any]]:
+    """The stored sessions that count here, the oldest first; *ratio* is the median's to the reference's."""
+    sessions = () if standing.baseline is None else standing.baseline.sessions
+    return [
+        {
+            "started": session.started,
+            "median_ms": session.median_ms,
+            "p95_ms": session.p95_ms,
+            "throughput": session.throughput,
+            "ratio": None if session.ratio is None else math.exp(session.ratio),
+        }
+        for session in sessions
+    ]
 
 
 def _then_and_now(result: LatencyResult) -> dict[str, tuple[float, float]]:
@@ -202,6 +222,9 @@ def _measured(
         "round_medians_ms": {
             name: np.median(timed.samples_ms, axis=1).tolist() for name, timed in measured.timings.items()
         },
+        "round_quantiles_ms": {
+            name: _quantiles(timed.samples_ms) for name, timed in measured.timings.items()
+        },
         "contestants": {
             name: _contestant(timed, measured.batch, result.shown.get(name)) for name, timed in rivals.items()
         },
@@ -221,7 +244,13 @@ def _measured(
     }
 
 
+def _quantiles(samples_ms: np.ndarray) -> list[list[float]]:
+    """`QUANTILES` of the queries of every round, in ms; *samples_ms* is (rounds, queries)."""
+    found = np.percentile(samples_ms, QUANTILES, axis=1).T.tolist()
+    return [[float(f"{value:.{_DIGITS}g}") for value in row] for row in found]
+
+
 def _contestant(timed: Timings, batch: int, shown: str | None) -> dict[str, Any]:
     figures = figures_of(timed, batch)
-    wanted = ("median_ms", "p95_ms", "throughput")
+    wanted = ("median_ms", "p90_ms", "p95_ms", "p99_ms", "indicative", "throughput")
     return {**{name: figures[name] for name in wanted}, "timing": asdict(timed.mode), "shown": shown}

@@ -27,12 +27,12 @@ def milliseconds(value: float) -> str:
     return f"{significant(value)} ms"
 
 
-def times(figures: Mapping[str, Any], batch: int) -> str:
+def times(figures: Mapping[str, Any]) -> str:
     """What was measured of the engine."""
     tail = ", ".join(f"{name} {significant(figures[f'{name}_ms'])}" for name in ("p95", "p99"))
     marked = ": indicative" if "p99" in figures["indicative"] else ""
     return (
-        f"median {milliseconds(figures['median_ms'])} at batch {batch} ({tail}{marked}), "
+        f"median {milliseconds(figures['median_ms'])} ({tail}{marked}), "
         f"{significant(figures['throughput'])} images/s"
     )
 

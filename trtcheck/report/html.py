@@ -27,7 +27,7 @@ _MARKED = re.compile(
 _STYLE_MARKED = re.compile(rf"\A/\* {MARK} ")
 _PAGE = re.compile(r"[a-z0-9-]+\.html")
 _HEAD = 1024
-_STYLE = ("base", "findings", "facts", "tables", "matrices", "charts", "gallery", "page")
+_STYLE = ("base", "findings", "facts", "tables", "matrices", "charts", "gallery", "times", "page")
 
 
 def write(document: Mapping[str, Any], folder: Path, drawn: Mapping[str, bytes] | None = None) -> list[Path]:
@@ -75,6 +75,9 @@ def render(document: Mapping[str, Any]) -> dict[str, str]:
     template = environment.get_template("engine.html.jinja2")
     for engine in view.engines(document):
         pages[engine.page] = template.render(view=engine)
+    template = environment.get_template("classes.html.jinja2")
+    for model in view.class_pages(document):
+        pages[model.page] = template.render(view=model)
     # A path of pytest may hold bytes that are no UTF-8, as lone surrogates.
     texts = {name: page.encode("utf-8", "backslashreplace").decode() for name, page in pages.items()}
     return {**texts, "style.css": _style()}

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
 
 FOLDER = "pictures"
-MOST_THUMBNAILS = 1000
-MOST_BYTES = 8 << 20
+MOST_THUMBNAILS = 800
+MOST_BYTES = 5 << 20
 """What the thumbnails of one report may weigh together."""
 
 

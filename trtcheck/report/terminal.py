@@ -10,6 +10,8 @@ from typing import Any
 from trtcheck.case import Check
 from trtcheck.names import fraction, points, significant
 from trtcheck.report import false_alarm, speeds
+from trtcheck.report.reasons import first_of, worst_first
+from trtcheck.report.view import headline
 
 _COLORS = {"fail": "red", "error": "red", "inconclusive": "yellow", "pass": "green", "skipped": "yellow"}
 _ALARMING = ("error", "fail")
@@ -26,8 +28,9 @@ class Line:
 
 
 def summary(document: Mapping[str, Any]) -> Iterator[Line]:
-    """Lines of the summary: regressions, what is inconclusive, warnings, and then one line an engine."""
+    """Lines of the summary: regressions, what is inconclusive, warnings, one line an engine, the verdict."""
     items = document["items"]
+    overflows = {(each["model"], each["engine"]): each.get("overflow") for each in document["engines"]}
     seen: set[tuple[str | None, ...]] = set()
     for verdict in (*_ALARMING, "inconclusive"):
         for item in items:
@@ -38,7 +41,10 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
                 continue
             seen.add(same)
             strict = " fails here" if verdict == "inconclusive" and item["fails"] else ""
-            yield from _told(f"{verdict.upper()} {item['nodeid']}{strict}", item["message"], _COLORS[verdict])
+            overflow = overflows.get((item["model"], item["engine"]))
+            reasons = worst_first(item["message"], overflow)
+            reason = ";\n".join(first_of(reasons, _TOLD + (reasons[0] == overflow)))
+            yield from _told(f"{verdict.upper()} {item['nodeid']}{strict}", reason, _COLORS[verdict])
     yield from _warnings(items)
     for engine in document["engines"]:
         if engine["engine"]:
@@ -55,6 +61,7 @@ def summary(document: Mapping[str, Any]) -> Iterator[Line]:
     chance = false_alarm.sentence(document["false_alarm"])
     if chance:
         yield Line(chance)
+    yield Line(headline(document), _COLORS[document["verdict"]])
 
 
 def _told(subject: str, text: str, color: str) -> Iterator[Line]:
@@ -150,13 +157,15 @@ def _engine(engine: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> st
 
 
 def _times(items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """``b1 0.712 ms (1.83x the reference)``, …, and the throughput of the last of them."""
+    """``b1 0.712 ms (1.83x the reference)``, …, and the throughput of the last of them, with its batch."""
     told = []
     for item in items:
         faster = item["speedups"].get(speeds.REFERENCE)
         beside = "" if faster is None else f" ({speeds.times(faster['ratio'])}x the reference)"
         told.append(f"b{item['batch']} {significant(item['latency']['median_ms'], 3)} ms{beside}")
-    return [*told, f"{significant(items[-1]['throughput'], 3)} images/s"] if items else []
+    if items:
+        told.append(f"{significant(items[-1]['throughput'], 3)} images/s at b{items[-1]['batch']}")
+    return told
 
 
 def _output_error(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -102,7 +102,7 @@ def _limit(across: Log, limit: float) -> list[Mark]:
     x = across(limit)
     return [
         marks.line(x, _TOP, x, _BOTTOM, "limit", f"limit {limit:g}"),
-        marks.text(x - 4, _TOP - 4, f"limit {limit:g}", "label", "end"),
+        marks.text(x - 4, _TOP - 4, f"limit {limit:g}", "", "end"),
     ]
 
 

@@ -50,7 +50,28 @@ def polyline(points: Sequence[tuple[float, float]], kind: str, title: str = "") 
     return _mark("polyline", kind, title, points=path)
 
 
-def text(x: float, y: float, words: str, kind: str = "label", anchor: str = "start") -> Mark:
+def strokes(lines: Iterable[tuple[float, float, float, float]], kind: str, title: str = "") -> Mark:
+    """Many straight lines (x1, y1, x2, y2) of one style as one element, so that many figures weigh little."""
+    path = "".join(f"M{_number(x1)} {_number(y1)}L{_number(x2)} {_number(y2)}" for x1, y1, x2, y2 in lines)
+    return _mark("path", kind, title, d=path)
+
+
+def boxes(rects: Iterable[tuple[float, float, float, float]], kind: str, title: str = "") -> Mark:
+    """Many rectangles (x, y, width, height) of one style as one element."""
+    path = "".join(
+        f"M{_number(x)} {_number(y)}h{_number(width)}v{_number(height)}h{_number(-width)}z"
+        for x, y, width, height in rects
+    )
+    return _mark("path", kind, title, d=path)
+
+
+def interval(left: float, right: float, y: float, kind: str, title: str = "") -> Mark:
+    """A horizontal line with a tick at each end."""
+    ends = f"M{_number(left)} {_number(y - 4)}v8M{_number(right)} {_number(y - 4)}v8"
+    return _mark("path", kind, title, d=f"{ends}M{_number(left)} {_number(y)}H{_number(right)}")
+
+
+def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> Mark:
     """Words whose baseline begins (``start``), is centred (``middle``) or ends (``end``) at a point."""
     return _mark("text", kind, "", words, x=x, y=y, text_anchor=anchor)
 

@@ -138,3 +138,45 @@ class Log:
         found = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
         room = (max(found) / min(found)) ** 0.06 if max(found) > min(found) else base**0.5
         return cls(min(found) / room, max(found) * room, start, end, base)
+
+
+@dataclass(frozen=True)
+class Root:
+    """Distances by the square root of a figure with its sign: small ones stay apart beside large ones.
+
+    Attributes:
+        low: Figure at *start*.
+        high: Figure at *end*.
+        start: Pixel of *low*.
+        end: Pixel of *high*.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The pixel at which *value* stands; beyond the ends it stands at the end."""
+        share = (_root(value) - _root(self.low)) / (_root(self.high) - _root(self.low))
+        return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
+
+    def ticks(self) -> tuple[float, ...]:
+        """0, and 1, 2 and 5 times powers of ten between the ends, the largest first where they are near."""
+        power = math.floor(math.log10(max(abs(self.low), abs(self.high))))
+        found = [0.0]
+        for k in (power, power - 1, power - 2):
+            for size in (5 * 10.0**k, 2 * 10.0**k, 10.0**k):
+                for value in (size, -size):
+                    apart = min(abs(self(value) - self(other)) for other in found)
+                    if self.low <= value <= self.high and apart >= _APART:
+                        found.append(value)
+        return tuple(sorted(found))
+
+
+_APART = 18.0
+"""Pixels between two ticks at least."""
+
+
+def _root(value: float) -> float:
+    return math.copysign(math.sqrt(abs(value)), value)

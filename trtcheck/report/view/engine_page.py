@@ -7,9 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trtcheck.report.charts.chart import Chart
-from trtcheck.report.view import batches, calibrated, facts, gallery, judged, measured, timed
+from trtcheck.report.view import (
+    batches,
+    calibrated,
+    class_list,
+    facts,
+    gallery,
+    gates,
+    judged,
+    measured,
+    timed,
+)
 from trtcheck.report.view.batches import Batches
 from trtcheck.report.view.calibrated import Calibration
+from trtcheck.report.view.class_list import ClassList
 from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, findings
 from trtcheck.report.view.formats import shown_engine
@@ -38,7 +49,10 @@ class EngineView:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     findings: tuple[Finding, ...]
+    gates: Table | None
+    dumbbells: tuple[Chart, ...]
     classes: tuple[Table, ...]
+    listed: ClassList | None
     accuracy: tuple[Table, ...]
     matrices: tuple[Matrix, ...]
     pictures: tuple[MatrixPicture, ...]
@@ -85,7 +99,10 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) 
             replace(finding, notes=tuple(note for note in finding.notes if told[note] == 1))
             for finding in findings(ordered, pages)
         ),
+        gates=gates.of_items(ordered),
+        dumbbells=_dumbbells(ordered, engine),
         classes=_class_tables(ordered, engine),
+        listed=class_list.of_engine(engine, "recall-classes"),
         accuracy=_accuracy_tables(ordered, engine),
         matrices=drawn,
         pictures=matrix_pictures(engine),
@@ -115,6 +132,12 @@ def _class_tables(items: Sequence[Record], engine: Record) -> tuple[Table, ...]:
             found = (measured.class_table(engine["classes"], check),)
         tables += found
     return tuple(tables)
+
+
+def _dumbbells(items: Sequence[Record], engine: Record) -> tuple[Chart, ...]:
+    """Recall and precision before and after, as pictures."""
+    drawn = tuple(chart for check in PER_CLASS for chart in judged.dumbbells(items, check))
+    return drawn or measured.dumbbells(engine["classes"])
 
 
 def _accuracy_tables(items: Sequence[Record], engine: Record) -> tuple[Table, ...]:

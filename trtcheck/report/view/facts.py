@@ -58,10 +58,17 @@ def of_run(run: Record) -> tuple[Fact, ...]:
             fact("started", run.get("started")),
             fact("duration", with_unit(figure(run.get("seconds"), ".1f"), "s")),
             fact("trtcheck", run.get("version")),
+            *_of_ci(run.get("ci") or {}),
             fact("workers", count(run.get("workers"))),
             fact("command", run.get("command"), code=True),
         )
     )
+
+
+def _of_ci(found: Record) -> tuple[Fact, ...]:
+    """The run of a CI server; its address is told, not linked: a page in a sandbox may not leave it."""
+    terms = {"CI": "name", "commit": "commit", "branch or tag": "ref", "CI run": "url"}
+    return tuple(fact(term, found.get(key), code=key != "name") for term, key in terms.items())
 
 
 def of_model(model: Record) -> tuple[Fact, ...]:

@@ -12,9 +12,12 @@ from trtcheck.report.view.tables import Column, Row, Table, folding
 
 MOST_CARDS = 48
 FEWEST_CARDS = 8
-CARDS_OF_A_REPORT = 1500
+CARDS_OF_A_REPORT = 1200
 """Cards of all pages together, shared out where engines are many, so that pages stay light."""
 SHOWN_FLIPS = 50
+"""Changed answers of a table before the rest is folded."""
+FEW_FLIPS = 25
+"""Changed answers of a table where engines are many."""
 
 BROKEN = Status("broken", "✗", 0)
 FIXED = Status("fixed", "✓", 1)
@@ -102,6 +105,7 @@ def of_engine(engine: Record, engines: int) -> Gallery | None:
         groups.setdefault(flip["truth"], []).append(flip)
     ordered = sorted(groups.items(), key=lambda group: _order(*group))
     rest = [flip for flip in worst if flip["index"] not in indices]
+    rest = rest if shown == MOST_CARDS else rest[:FEW_FLIPS]
     return Gallery(
         sentence=_sentence(flips["total"], len(chosen)),
         groups=tuple(

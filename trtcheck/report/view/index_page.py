@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trtcheck.report import false_alarm
-from trtcheck.report.view import facts, formats, speed_table
+from trtcheck.report.charts.chart import Chart
+from trtcheck.report.view import facts, formats, speed_table, tradeoff
 from trtcheck.report.view.changes import SinceApproval, since_approval
 from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, Warned, findings, warnings
@@ -23,6 +24,7 @@ from trtcheck.report.view.records import (
 from trtcheck.report.view.sentences import headline, summary
 from trtcheck.report.view.statuses import STATUSES, Status
 from trtcheck.report.view.tables import Table
+from trtcheck.report.view.tradeoff import Tradeoff
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class ModelView:
     status: Status
     rows: tuple[EngineRow, ...]
     speed: Table | None
+    scaling: tuple[Chart, ...]
+    tradeoff: Tradeoff | None
     facts: tuple[Fact, ...]
     gates: tuple[Fact, ...]
 
@@ -139,6 +143,8 @@ def _model(
         status=STATUSES[model["verdict"]],
         rows=tuple(sorted(rows, key=lambda row: (row.status.rank, row.engine))),
         speed=speed_table.of_model(model["name"], anchor, document["items"]),
+        scaling=speed_table.charts_of_model(model["name"], anchor, document),
+        tradeoff=tradeoff.of_model(model["name"], anchor, document),
         facts=facts.of_model(model),
         gates=facts.of_gates(model["gates"] or {}),
     )

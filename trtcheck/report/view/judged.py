@@ -7,12 +7,26 @@ from dataclasses import dataclass, replace
 
 from trtcheck.case import Check, DropTest
 from trtcheck.names import confidence, percent
+from trtcheck.report.charts import dumbbell
+from trtcheck.report.charts.chart import Chart
 from trtcheck.report.view import formats
+from trtcheck.report.view.classes_page import LISTED_BELOW
 from trtcheck.report.view.links import numbered
 from trtcheck.report.view.records import PER_CLASS, Record, fall
 from trtcheck.report.view.statuses import STATUSES, Status
-from trtcheck.report.view.tables import AFTER, BEFORE, DROP, Column, Row, Table, descending, of_classes
+from trtcheck.report.view.tables import (
+    AFTER,
+    BEFORE,
+    DROP,
+    Column,
+    Row,
+    Table,
+    descending,
+    of_classes,
+)
 
+WORST = 40
+"""Classes of a table whose others have a page of their own."""
 _VERDICT = Column("verdict", text=True)
 _LIMIT = Column("limit", hint="accepted drop in points")
 _EVIDENCE = {
@@ -83,6 +97,23 @@ _RULES = {
     DropTest.THRESHOLD.value: "a drop that reaches its limit fails, noise or not",
     DropTest.PROVEN.value: "a drop that is not proven to be below its limit fails",
 }
+
+
+def dumbbells(items: Sequence[Record], check: str) -> tuple[Chart, ...]:
+    """The pictures of the tables of `class_tables`."""
+    judged = [item for item in items if item["check"] == check and item.get("classes")]
+    drawn = (
+        dumbbell.of_classes(
+            sorted(item["classes"], key=_worst), check, numbered(f"{check}-picture", number),
+            numbered(f"{check}-classes", number),
+        )
+        for number, item in enumerate(judged, start=1)
+    )  # fmt: skip
+    return tuple(chart for chart in drawn if chart is not None)
+
+
+def _worst(row: Record) -> tuple[int, float]:
+    return STATUSES[row["verdict"]].rank, descending(row["drop"])
 
 
 def accuracy_table(items: Sequence[Record]) -> Table | None:
@@ -157,10 +188,6 @@ def _pooled(item: Record, judged: Record, anchor: str) -> list[Table]:
 
 def _classes(item: Record, judged: Record, anchor: str, caption: str, *, before: Column = BEFORE) -> Table:
     """The classes of *judged*, which is the *item* itself or its comparison with the baseline."""
-
-    def order(row: Record) -> tuple[int, float]:
-        return STATUSES[row["verdict"]].rank, descending(row["drop"])
-
     check = item["check"]
     p, p_field = _p_of_classes(judged["test"], paired=judged.get("paired", True))
     fields = (
@@ -176,7 +203,12 @@ def _classes(item: Record, judged: Record, anchor: str, caption: str, *, before:
         _Field(p, lambda r: formats.p_value(r[p_field])),
         _Field(_DETECTABLE[check], lambda r: formats.points(r["detectable"])),
     )
-    columns, rows = _tabled(fields, sorted(judged["classes"], key=order), lambda r: str(r["name"]))
+    ordered = sorted(judged["classes"], key=_worst)
+    kept = ordered if len(ordered) <= LISTED_BELOW else ordered[:WORST]
+    if len(kept) < len(ordered):
+        failed = sum(row["verdict"] == "fail" for row in ordered)
+        caption += f"; {len(kept)} of {formats.grouped(len(ordered))} classes, {formats.grouped(failed)} fail"
+    columns, rows = _tabled(fields, kept, lambda r: str(r["name"]))
     return of_classes(anchor, caption, columns, rows)
 
 

@@ -14,12 +14,25 @@ def page_names(document: Record) -> dict[Pair, str]:
     names: dict[Pair, str] = {}
     taken: set[str] = set()
     for engine in document["engines"]:
-        # Single hyphens inside the parts and a double one between them keep a-b + c from a + b-c.
-        stem = "--".join(slug(engine[part]) for part in ("model", "engine"))
+        stem = page_stem(engine["model"], engine["engine"])
         name = next(name for n in itertools.count(1) if (name := numbered(stem, n)) not in taken)
         taken.add(name)
         names[pair(engine)] = f"{name}.html"
     return names
+
+
+def page_stem(model: str, engine: str) -> str:
+    """Name of an engine's page without its ending, as long as no other engine has the same.
+
+    Names that differ have different ones, unless a name is made to look like another's digest.
+    """
+    # Single hyphens inside the parts and a double one between them keep a-b + c from a + b-c.
+    return "--".join(map(slug, (model, engine)))
+
+
+def class_page(model: str) -> str:
+    """File name of the page that lists all classes of a model of many; no engine's has three hyphens."""
+    return f"{slug(model)}---classes.html"
 
 
 def slug(name: str) -> str:

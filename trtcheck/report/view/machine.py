@@ -20,8 +20,9 @@ class Health:
 
 
 def of_item(item: Record) -> Health:
-    """The state of the machine that a latency item tells."""
+    """The state of the machine that a latency item tells; hints that it warns with are not told again."""
     found = item["health"]
+    warned = "\n".join(item["warnings"])
     figures = (
         fact(f"{part} {name}".replace("_", " "), shown(value))
         for part, values in found["figures"].items()
@@ -30,7 +31,7 @@ def of_item(item: Record) -> Health:
     return Health(
         batch=f"batch {item['batch']}",
         reasons=tuple(found["reasons"]),
-        hints=tuple(found["hints"]),
+        hints=tuple(hint for hint in found["hints"] if hint not in warned),
         facts=known((*figures, fact("not known", "; ".join(found["unknown"])))),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trtcheck.case import Check
-from trtcheck.report.charts import histogram
+from trtcheck.report.charts import dumbbell, histogram
 from trtcheck.report.charts.chart import Chart
 from trtcheck.report.view import formats
 from trtcheck.report.view.records import Record, fall
@@ -26,6 +26,8 @@ from trtcheck.report.view.tables import (
 SHOWN_CONFUSIONS = 10
 """Confusions listed beside a matrix before the rest is folded."""
 MOST_HISTOGRAMS = 6
+MOST_CLASSES = 200
+"""Classes of a table that judges nothing; the list of all has the others."""
 
 
 def class_table(classes: Sequence[Record], figure: str) -> Table:
@@ -44,10 +46,23 @@ def class_table(classes: Sequence[Record], figure: str) -> Table:
                 formats.points(drop(row)),
             ),
         )
-        for row in sorted(classes, key=lambda row: descending(drop(row)))
+        for row in sorted(classes, key=lambda row: descending(drop(row)))[:MOST_CLASSES]
     ]
     caption = f"{figure.capitalize()} of every class, largest drop first; not judged in this run"
     return of_classes(f"{figure}-classes", caption, (Column("support"), BEFORE, AFTER, DROP), rows)
+
+
+def dumbbells(classes: Sequence[Record]) -> tuple[Chart, ...]:
+    """Recall and precision of the classes that fell most, where no check judged them."""
+    drawn = []
+    for figure in ("recall", "precision"):
+        rows = [
+            {"name": row["name"], "before": row["before"][figure], "after": row["after"][figure]}
+            for row in classes
+        ]
+        ordered = sorted(rows, key=lambda row: descending(fall(row["before"], row["after"])))
+        drawn.append(dumbbell.of_classes(ordered, figure, f"{figure}-picture", f"{figure}-classes"))
+    return tuple(chart for chart in drawn if chart is not None)
 
 
 def averages_table(engine: Record, *, with_accuracy: bool) -> Table | None:

@@ -30,12 +30,14 @@ class Row:
         cells: One a column.
         status: What colours the row, if anything.
         detail: What is to be said of the row in a line of its own, or "".
+        href: Id of the place on the page that the heading leads to, or "".
     """
 
     name: str
     cells: tuple[Status | str | None, ...]
     status: Status | None = None
     detail: str = ""
+    href: str = ""
 
 
 @dataclass(frozen=True)
