@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from trtcheck.evaluation import Evaluation, Labels
 from trtcheck.metrics.drift import OutputDrift
 from trtcheck.metrics.flips import KEPT, Flips
 from trtcheck.metrics.scores import ScoreDrift
-from trtcheck.report import html, matrix_pictures, pictures
+from trtcheck.report import history, html, matrix_pictures, pictures
 from trtcheck.report.document import document, item
 
 ROOT = Path(__file__).parents[1]
@@ -218,6 +219,29 @@ def times(engine: str) -> Iterator[dict[str, Any]]:
     yield from (i for i in found if (i["model"], i["engine"]) == chosen)
 
 
+def earlier(made: dict[str, Any], runs: int) -> list[dict[str, Any]]:
+    """The *runs* that led here, a day apart, with recall that varies a little."""
+    rng = np.random.default_rng(SEED)
+    own = history.record_of(made)
+    started = datetime.fromisoformat(own["started"])
+
+    def engine(found: dict[str, Any]) -> dict[str, Any]:
+        varied = rng.normal(0, 0.01, len(found["recall"]))
+        recall = {
+            name: None if value is None else float(np.clip(value + change, 0, 1))
+            for (name, value), change in zip(found["recall"].items(), varied, strict=True)
+        }
+        return {**found, "recall": recall}
+
+    return [
+        {
+            **own, "id": f"{day:08x}", "started": (started - timedelta(days=day)).isoformat(),
+            "engines": [engine(found) for found in own["engines"]],
+        }
+        for day in range(runs)
+    ]  # fmt: skip
+
+
 def weigh(folder: Path) -> dict[str, int]:
     """Bytes of the files in *folder* by their path in it."""
     return {
@@ -242,6 +266,7 @@ def run(size: Size, folder: Path, *, profile: bool) -> dict[str, float]:
         },
         root=folder, pictures=drawn.keys(),
     )  # fmt: skip
+    made["history"] = {"folder": "history", **history.joined(made, earlier(made, size.runs), 0)}
     made_at = time.perf_counter()
     profiler = cProfile.Profile()
     if profile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,13 @@ def of_class(chart: Chart, name: str) -> list[Mark]:
 
 def at(mark: Mark) -> dict[str, float]:
     return dict(mark.attributes)  # type: ignore[arg-type]
+
+
+def drawn(chart: Chart, series: int) -> list[tuple[float, float]]:
+    """Where the points of a series of rounds begin."""
+    [mark] = [mark for mark in of_class(chart, f"series-{series}") if mark in of_class(chart, "point")]
+    starts = re.findall(r"M([\d.]+) ([\d.]+)", str(at(mark)["d"]))
+    return [(float(x), float(y)) for x, y in starts]
 
 
 def words(chart: Chart, kind: str) -> list[str]:
@@ -129,13 +137,10 @@ def test_contestants_far_apart_have_a_panel_each_and_a_shape_each():
         "FP16", "the approved engine", "ONNX Runtime CUDA 1.31 fp32",
     ]  # fmt: skip
     for series in range(3):
-        assert len(of_class(apart, f"series-{series}")) == 12 + 2  # the lines and boxes are one mark each
+        assert len(drawn(apart, series)) == 12
     # The slow one stands above the others, on an axis of its own.
-    engine = at(of_class(apart, "series-0")[-1])["cy"]
-    slow = [
-        float(part) for part in str(at(of_class(apart, "series-2")[-1])["d"])[1:-1].replace("L", " ").split()
-    ]
-    assert max(slow[1::2]) < engine - rounds.of_item(of_rounds(2, engine=1.0), "r").height / 2
+    height = rounds.of_item(of_rounds(2, engine=1.0), "r").height
+    assert max(y for _, y in drawn(apart, 2)) < min(y for _, y in drawn(apart, 0)) - height / 4
 
 
 def test_a_few_slow_queries_do_not_flatten_the_picture():
@@ -150,7 +155,7 @@ def test_a_few_slow_queries_do_not_flatten_the_picture():
 def test_many_rounds_have_no_boxes_and_few_shapes():
     chart = rounds.of_item(of_rounds(96, engine=1.0, approved=1.01, reference=2.3, int8=0.7), "r")
     assert of_class(chart, "box") == []
-    assert len(of_class(chart, "point")) == 4 * 24
+    assert [len(drawn(chart, series)) for series in range(4)] == [24] * 4
     assert len(chart.table.rows) == 96
     assert len(str(chart.svg)) < 30_000
 
@@ -158,9 +163,9 @@ def test_many_rounds_have_no_boxes_and_few_shapes():
 def test_older_reports_and_single_rounds_have_medians_alone():
     old = rounds.of_item(timed("fp16", 8, 1.0), "r")
     assert of_class(old, "box") == of_class(old, "line") == []
-    assert len(of_class(old, "point")) == 48
+    assert [len(drawn(old, series)) for series in range(2)] == [24, 24]
     one = rounds.of_item(of_rounds(1, engine=1.0), "r")
-    assert len(of_class(one, "point")) == 1
+    assert len(drawn(one, 0)) == 1
     assert "medians of 1 round between" in one.description
 
 
@@ -304,6 +309,9 @@ def test_percentiles_of_too_few_queries_are_hollow_and_limits_are_lines():
     assert chart.table.rows[1].cells[1] is None  # older reports have no p90 of the reference
     plain = percentiles.of_item(timed("fp16", 8, 1.6, contestants={}), "p")
     assert of_class(plain, "limit") == []
+    far = percentiles.of_item(timed("fp16", 8, 1.6, limits=[{**LIMIT, "limit": 50.0}]), "p")
+    assert "limit" not in [key.name for key in far.legend]
+    assert "limit of the median 50 ms" in far.description
     assert [key.name for key in plain.legend] == ["FP16", "indicative: from too few queries"]
 
 

@@ -145,6 +145,13 @@ def test_without_any_time_there_is_a_table_of_several_engines_and_nothing_of_one
     assert tradeoff.of_model("fashion", "m", weighed(engines={"fp16": {}})) is None
 
 
+def test_fp32_alone_is_no_choice():
+    found = of(weighed(ALL[0]))
+    assert (found.charts, found.told) == ((), "")
+    assert cells(found)["FP32"]["batch 1"] == "1.00x (0.99 to 1.01)"
+    assert tradeoff.of_model("fashion", "m", weighed(ALL[0], engines={"fp32": {}})) is None
+
+
 def test_nothing_is_weighed_where_no_class_was_evaluated():
     report = weighed(*ALL)
     for engine in report["engines"]:

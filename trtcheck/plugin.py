@@ -23,6 +23,8 @@ _OPTIONS = (
      "onnxruntime-cuda or onnxruntime-cpu"),
     ("baselines", "DIR", "folder of the approved results (default: baselines)"),
     ("report", "DIR", "folder of the report (default: reports)"),
+    ("history", "DIR", "folder in which every run is kept for the report's history, or none (default: "
+     "history in the report's folder)"),
     ("cache", "DIR", "folder of lowered models, engines and reference answers (default: the user's cache)"),
     ("cache-size", "SIZE", "what the cache may take after a run, the oldest go first; none for no limit "
      "(default: 20GB)"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import pytest
 
 from trtcheck.case import Check, Numerics
 from trtcheck.ci import run_of
-from trtcheck.errors import ReportError, TrtcheckError
+from trtcheck.errors import TrtcheckError
 
 if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
@@ -184,16 +183,13 @@ class Recorder:
         )
 
     def _write(self, document: Mapping[str, Any], drawn: Mapping[str, bytes]) -> None:
-        from trtcheck.cache import write_atomically
-        from trtcheck.report import html, markdown_file, places
+        from trtcheck.report import folder as report
+        from trtcheck.report import history, markdown_file, places
 
-        folder = self._runtime.settings.report
-        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        _refuse_foreign(folder / "report.json")
-        markdown_file.refuse_foreign(folder)
-        html.write(document, folder, drawn)
-        write_atomically(folder / "report.json", text + "\n")
-        markdown_file.write(document, folder)
+        folder, kept = self._runtime.settings.report, self._runtime.settings.history
+        if kept is not None:
+            document = {**document, "history": history.keep(document, kept)}
+        report.write(document, folder, drawn)
         self._index = folder / "index.html"
         shown = places.shown(folder, self._config.invocation_params.dir)
         self._said.append(f"report: {shown}/index.html")
@@ -222,22 +218,3 @@ def _pictures(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
     from trtcheck.report import matrix_pictures, pictures
 
     return {**pictures.thumbnails(evaluations), **matrix_pictures.of(evaluations)}
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Refuses to replace a ``report.json`` that is no report of trtcheck.
-
-    Raises:
-        ReportError: It is somebody else's.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not {"schema_version", "items"} <= found.keys():
-        raise ReportError(
-            "this file was not written by trtcheck and would be lost", where=path,
-            hint="name another folder: pytest --trt-report=DIR",
-        )  # fmt: skip

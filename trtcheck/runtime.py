@@ -29,7 +29,8 @@ _log = logging.getLogger("trtcheck")
 RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
 
 _NAMES = (
-    "engine", "backend", "baselines", "report", "cache", "cache-size", "latency-budget", "modelopt-python",
+    "engine", "backend", "baselines", "report", "history", "cache", "cache-size", "latency-budget",
+    "modelopt-python",
 )  # fmt: skip
 _FLAGS = ("update-baselines", "build-only", "strict", "rebuild")
 

@@ -12,8 +12,6 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from trtcheck.errors import TrtcheckError
-
 if TYPE_CHECKING:
     from trtcheck.case import InputSpec
     from trtcheck.data import Images
@@ -64,8 +62,7 @@ def of(images: Images, spec: InputSpec, indices: Iterable[int]) -> tuple[Sample,
     for index in chosen:
         try:
             found.append(_sample(images, spec, index))
-        except (TrtcheckError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
-            # A picture is no verdict: what became unreadable since it was evaluated is told by the log.
+        except Exception as error:  # noqa: BLE001  a picture is no verdict, and sources may be anybody's
             _log.warning("trtcheck: image %d of %s cannot be shown: %s", index, images.name, error)
     return tuple(found)
 
@@ -123,7 +120,8 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     if low >= 0 and high <= 1:
         values = values * 255
     elif low < 0 or high > 255:
-        values = (values - low) / (high - low or 1.0) * 255
+        # Halves, since the range of the largest floats is beyond them.
+        values = (values / 2 - low / 2) / (high / 2 - low / 2 or 1.0) * 255
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 

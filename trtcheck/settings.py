@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Settings:
         rebuild: Whether engines and lowered models of earlier sessions are made anew.
         modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
         strict: Whether inconclusive items fail.
+        history: Folder in which every run is kept for later reports; None to keep none.
         latency_budget: Seconds that the measurement of one engine at one batch size may take.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     rebuild: bool = False
     modelopt_python: str | None = None
     strict: bool = False
+    history: Path | None = None
     latency_budget: float = float(LATENCY_BUDGET)
 
 
@@ -62,7 +64,7 @@ def read_settings(
 
     Args:
         options: ``engine``, ``backend``, ``baselines``, ``report``, ``cache``, ``cache_size``,
-            ``modelopt_python``, ``latency_budget`` (None where not given), ``update_baselines``,
+            ``modelopt_python``, ``latency_budget``, ``history`` (None where not given), ``update_baselines``,
             ``build_only``, ``rebuild`` and ``strict``.
         ini: The same names, empty where not given.
         invoked_in: Folder against which paths on the command line are resolved.
@@ -112,8 +114,30 @@ def read_settings(
         rebuild=bool(options.get("rebuild")),
         modelopt_python=_program("modelopt_python", options, ini, invoked_in, root),
         strict=bool(options.get("strict")),
+        history=_history(options, ini, folder, report),
         latency_budget=_budget(options, ini),
     )
+
+
+def _history(
+    options: Mapping[str, Any], ini: Mapping[str, str],
+    folder: Callable[[str, Path | None], Path | None], report: Path,
+) -> Path | None:  # fmt: skip
+    """Where runs are kept: beside the report's pages unless a folder is named; None for ``none``.
+
+    Raises:
+        OptionError: What is named is a file.
+    """
+    given = options.get("history") or ini.get("history")
+    if given == "none":
+        return None
+    path = folder("history", report / "history")
+    if given and path is not None and kind_of(path) == "file":
+        raise OptionError(
+            "--trt-history needs a folder, or none", where=path, expected="a folder, or nothing yet",
+            found="a file",
+        )  # fmt: skip
+    return path
 
 
 def _program(

@@ -15,7 +15,7 @@ from test_report_html import BUILD_ERROR, FASHION, OVERFLOW, document, evaluated
 from test_report_latency import FASTER, JUDGED, LIMIT, THROTTLED, UNSURE, timed
 
 from trtcheck import samples
-from trtcheck.report import pictures
+from trtcheck.report import history, pictures
 
 RIGHT_TO_LEFT = "\N{RIGHT-TO-LEFT OVERRIDE}txet desrever"
 INJECTION = "<script>alert(1)</script>"
@@ -112,6 +112,11 @@ def everything() -> tuple[dict[str, Any], dict[str, bytes]]:
         models=[model],
         items=[skipped],
     )
+    runs = [
+        {**history.record_of(made), "id": f"{day:08x}", "started": f"2026-01-{day:02}T12:00:00+00:00"}
+        for day in range(1, 5)
+    ]
+    made["history"] = {"folder": "history", **history.joined(made, runs, unreadable=1)}
     return made, dict.fromkeys(pictures.referenced(made), drawn)
 
 

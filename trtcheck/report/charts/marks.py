@@ -86,9 +86,22 @@ def point(x: float, y: float, series: int, kind: str = "", title: str = "", size
     style = f"point series-{series % COLORS} {kind}".strip()
     if shape == "circle":
         return _mark("circle", style, title, cx=x, cy=y, r=size)
+    return _mark("path", style, title, d=_outline(shape, x, y, size))
+
+
+def points(places: Iterable[tuple[float, float]], series: int, size: float = 4.5) -> Mark:
+    """Many points of a series as one element."""
+    shape = SHAPES[series % len(SHAPES)]
+    path = "".join(_outline(shape, x, y, size) for x, y in places)
+    return _mark("path", f"point series-{series % COLORS}", "", d=path)
+
+
+def _outline(shape: str, x: float, y: float, size: float) -> str:
+    if shape == "circle":
+        half = f"a{_number(size)} {_number(size)} 0 0 0"
+        return f"M{_number(x - size)} {_number(y)}{half} {_number(2 * size)} 0{half} {_number(-2 * size)} 0Z"
     corners = _CORNERS[shape]
-    path = "M" + "L".join(f"{_number(x + size * dx)} {_number(y + size * dy)}" for dx, dy in corners) + "Z"
-    return _mark("path", style, title, d=path)
+    return "M" + "L".join(f"{_number(x + size * dx)} {_number(y + size * dy)}" for dx, dy in corners) + "Z"
 
 
 COLORS = 6

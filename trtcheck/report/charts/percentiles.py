@@ -38,8 +38,9 @@ def of_item(item: Mapping[str, Any], anchor: str) -> Chart:
     hollow = {name: set(record.get("indicative", unsure)) for name, record in records.items()}
     limits = {_GATES[row["gate"]]: row["limit"] for row in item["limits"] if row["gate"] in _GATES}
     ranges = {name: (min(found.values()), max(found.values())) for name, found in series.items()}
-    near = [limit for limit in limits.values() if _is_near(limit, *ranges[ENGINE])]
-    ranges[ENGINE] = min(ranges[ENGINE][0], *near, ranges[ENGINE][0]), max(ranges[ENGINE][1], *near, 0.0)
+    near = {name: limit for name, limit in limits.items() if _is_near(limit, *ranges[ENGINE])}
+    ends = (*ranges[ENGINE], *near.values())
+    ranges[ENGINE] = min(ends), max(ends)
     stack = panels.stacked(ranges, _TOP, _PANEL, _GAP)
     return Chart(
         anchor=anchor,
@@ -50,9 +51,9 @@ def of_item(item: Mapping[str, Any], anchor: str) -> Chart:
         marks=(
             *_axes(stack),
             *(mark for panel in stack for mark in _drawn(item, panel, series, hollow)),
-            *(mark for panel in stack if ENGINE in panel.names for mark in _limits(panel, limits, near)),
+            *(mark for panel in stack if ENGINE in panel.names for mark in _limits(panel, near)),
         ),
-        legend=_legend(item, series, hollow, limits),
+        legend=_legend(item, series, hollow, near),
         table=_table(item, series, hollow, anchor),
     )
 
@@ -102,11 +103,10 @@ def _drawn(
     return found
 
 
-def _limits(panel: Panel, limits: Mapping[str, float], near: Sequence[float]) -> list[Mark]:
+def _limits(panel: Panel, limits: Mapping[str, float]) -> list[Mark]:
     return [
         marks.line(x - _STEP / 2 + 6, y, x + _STEP / 2 - 6, y, "limit", f"limit of {percentile}: {limit:g}")
         for percentile, limit in limits.items()
-        if limit in near
         for x, y in [(_x(percentile), panel.up(limit))]
     ]
 

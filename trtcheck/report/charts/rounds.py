@@ -110,7 +110,7 @@ def _series(rows: Quantiles, xs: Sequence[float], width: float, up: Linear, seri
     # Shapes tell contestants apart; of very many rounds some have them.
     stride = math.ceil(len(rows) / MOST_BOXES)
     size = min(4.0, max(2.0, width / 2 + 0.5))
-    found += [marks.point(x, y, series, size=size) for x, y in middles[::stride]]
+    found.append(marks.points(middles[::stride], series, size))
     return found
 
 

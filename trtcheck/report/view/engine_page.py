@@ -14,6 +14,7 @@ from trtcheck.report.view import (
     facts,
     gallery,
     gates,
+    history,
     judged,
     measured,
     timed,
@@ -25,6 +26,7 @@ from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, findings
 from trtcheck.report.view.formats import shown_engine
 from trtcheck.report.view.gallery import Gallery
+from trtcheck.report.view.history import History
 from trtcheck.report.view.links import page_names
 from trtcheck.report.view.matrices import Matrix, MatrixPicture, matrices, matrix_pictures
 from trtcheck.report.view.records import PER_CLASS, Pair, Record, own_items, pair, worst_first
@@ -65,6 +67,7 @@ class EngineView:
     agreement: tuple[Fact, ...]
     batches: Batches | None
     latency: Latency | None
+    history: History | None
     lowered: tuple[Fact, ...]
     beside: tuple[Fact, ...]
     kept: Table | None
@@ -76,10 +79,11 @@ class EngineView:
 def engines(document: Record) -> tuple[EngineView, ...]:
     """The pages of the engines of *document*."""
     pages = page_names(document)
-    return tuple(_engine(engine, own_items(document, engine), pages) for engine in document["engines"])
+    return tuple(_engine(document, engine, pages) for engine in document["engines"])
 
 
-def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) -> EngineView:
+def _engine(document: Record, engine: Record, pages: Mapping[Pair, str]) -> EngineView:
+    items = own_items(document, engine)
     ordered = worst_first(items)
     # What several checks have in common is said once.
     told = Counter(note for item in ordered for note in item["notes"])
@@ -115,6 +119,7 @@ def _engine(engine: Record, items: Sequence[Record], pages: Mapping[Pair, str]) 
         agreement=facts.of_agreement(engine["agreement"]),
         batches=batches.of_items(ordered),
         latency=timed.of_items(items),
+        history=history.of_engine(document, engine),
         lowered=facts.of_build(engine),
         beside=facts.of_beside(engine.get("beside")),
         kept=measured.kept_table(engine),

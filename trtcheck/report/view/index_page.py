@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trtcheck.report import false_alarm
 from trtcheck.report.charts.chart import Chart
-from trtcheck.report.view import facts, formats, speed_table, tradeoff
+from trtcheck.report.view import facts, formats, history, speed_table, tradeoff
 from trtcheck.report.view.changes import SinceApproval, since_approval
 from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, Warned, findings, warnings
@@ -91,6 +91,7 @@ class IndexView:
     unsure: tuple[Finding, ...]
     warnings: tuple[Warned, ...]
     skipped: tuple[Finding, ...]
+    history: Table | None
     environment: tuple[Fact, ...]
     run: tuple[Fact, ...]
 
@@ -121,6 +122,7 @@ def index(document: Record) -> IndexView:
         unsure=found("inconclusive"),
         warnings=warnings(items, pages),
         skipped=found("skipped"),
+        history=history.of_index(document),
         environment=(
             *facts.of_environment(document["environment"] or {}),
             *facts.of_all_beside(document["engines"]),

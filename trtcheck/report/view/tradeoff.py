@@ -70,15 +70,17 @@ def of_model(model: str, anchor: str, document: Record) -> Tradeoff | None:
     }  # fmt: skip
     counting = _comparable(own, losses)
     paces = _paces(counting, [*losses], few=len(document["models"]) <= MANY_MODELS)
-    if not losses or (not paces and len(losses) < 2):
+    # FP32 beside an FP32 reference is no choice.
+    drawn = [each for each in paces if each.found.keys() != {"fp32"}]
+    if not losses or (not drawn and len(losses) < 2):
         return None
     ordered = sorted(engines, key=lambda engine: _order(engine, paces))
     why = {engine["engine"]: _why(engine["engine"], own, counting) for engine in engines}
     table = _table(model, f"{anchor}-price-numbers", ordered, losses, paces, why)
     return Tradeoff(
-        told=_told(engines, losses, paces),
+        told=_told(engines, losses, drawn),
         charts=tuple(_chart(model, f"{anchor}-price-b{each.batch}", ordered, losses, each, table.anchor)
-                     for each in paces),
+                     for each in drawn),
         table=table,
     )  # fmt: skip
 
@@ -233,8 +235,8 @@ def _told(engines: Sequence[Record], losses: Mapping[str, _Loss], paces: Sequenc
         parts.append(f"at batch {each.batch} {formats.shown_engine(best)}, {pace}{over}")
     if not parts:
         return ""
-    kept = "do not fail and lose at most 1 point of any class's recall"
-    return f"Fastest of those that {kept}: {'; '.join(parts)}."
+    found = "; ".join(parts)
+    return f"Fastest of those that do not fail and lose at most 1 point of any class's recall: {found}."
 
 
 def _table(

@@ -1,0 +1,224 @@
+"""How an engine went over the runs that were kept, and what those runs were."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from trtcheck.names import fraction, significant
+from trtcheck.report.charts import trend
+from trtcheck.report.charts.chart import Chart
+from trtcheck.report.charts.trend import Series, Trend
+from trtcheck.report.view import formats
+from trtcheck.report.view.records import Record, fall
+from trtcheck.report.view.statuses import STATUSES
+from trtcheck.report.view.tables import Column, Row, Table, descending
+
+MOST_CLASSES = 5
+MOST_BATCHES = 4
+SHOWN_RUNS = 15
+"""Runs of a table, the newest."""
+SHOWN_CHANGES = 4
+
+
+@dataclass(frozen=True)
+class History:
+    """How an engine went: a sentence, pictures, and their numbers."""
+
+    sentence: str
+    charts: tuple[Chart, ...]
+    tables: tuple[Table, ...]
+
+
+def of_engine(document: Record, engine: Record) -> History | None:
+    """The history of *engine*; None where none is kept."""
+    kept = document.get("history")
+    if not kept:
+        return None
+    runs = [(run, own) for run in kept["runs"] if (own := _own(run, engine)) is not None]
+    if not runs:
+        return None
+    if len(runs) < 2:
+        return History("This is the first run of this engine that is kept.", (), ())
+    labels = tuple(_label(run) for run, _ in runs)
+    dates = tuple(_started(run).strftime("%Y-%m-%d") for run, _ in runs)
+    changes = _changes(runs)
+    classes = _chosen(engine, runs[-1][1])
+    series = _answers(runs, classes)
+    times = _times(runs)
+    marked = tuple((number, "; ".join(what)) for number, what in enumerate(changes) if what)
+    drawn = (
+        trend.draw(
+            Trend(
+                "history-recall", "Recall and accuracy over runs", "recall, accuracy", labels, dates, series,
+                marked, "history-numbers",
+            ),
+            fraction,
+        ),
+        trend.draw(
+            Trend(
+                "history-latency", "Median time of a query over runs", "median, in ms", labels, dates, times,
+                marked, "history-times",
+            ),
+            significant,
+        ),
+    )  # fmt: skip
+    tables = [
+        _table("history-numbers", "Recall and accuracy of the last runs", runs, changes, series, fraction)
+    ]
+    if times:
+        tables.append(
+            _table("history-times", "Median in ms of the last runs", runs, changes, times, significant)
+        )
+    return History(_sentence(len(runs), kept), tuple(c for c in drawn if c is not None), tuple(tables))
+
+
+def _own(run: Record, engine: Record) -> Record | None:
+    same = (
+        own for own in run["engines"] if (own["model"], own["engine"]) == (engine["model"], engine["engine"])
+    )
+    return next(same, None)
+
+
+def _label(run: Record) -> str:
+    """Date and, where it is known, commit of a run."""
+    return f"{_started(run):%Y-%m-%d %H:%M}{_commit(run, ' ')}"
+
+
+def _started(run: Record) -> datetime:
+    return datetime.fromisoformat(run["started"]).astimezone(UTC)
+
+
+def _commit(run: Record, before: str = "") -> str:
+    return f"{before}{run['commit'][:7]}" if run.get("commit") else ""
+
+
+def _chosen(engine: Record, newest: Record) -> list[str]:
+    """The classes that are drawn: key classes, those that fell most, and those of lowest recall."""
+    recall: Record = newest["recall"]
+    key = [name for name in newest["key_classes"] if recall.get(name) is not None]
+    before = {row["name"]: row["before"]["recall"] for row in engine["classes"] if row["name"] in recall}
+    known = [name for name, value in recall.items() if value is not None]
+    fallen = sorted(known, key=lambda name: descending(fall(before.get(name), recall[name])))
+    lowest = sorted(known, key=lambda name: recall[name])
+    return list(dict.fromkeys([*key, *fallen[:2], *lowest]))[:MOST_CLASSES]
+
+
+def _answers(runs: Sequence[tuple[Record, Record]], classes: Sequence[str]) -> tuple[Series, ...]:
+    failed = frozenset(n for n, (_, own) in enumerate(runs) if own["verdict"] in ("fail", "error"))
+    breaks = frozenset(
+        number
+        for number in range(1, len(runs))
+        if any(_differ(runs[number - 1][1], runs[number][1], name) for name in ("data", "labels"))
+    )
+    accuracy = Series("accuracy", tuple(own["accuracy"] for _, own in runs), failed, breaks)
+    of_classes = (
+        Series(f"recall of '{name}'", tuple(own["recall"].get(name) for _, own in runs), failed, breaks)
+        for name in classes
+    )
+    return tuple(s for s in (accuracy, *of_classes) if any(value is not None for value in s.values))
+
+
+def _differ(one: Record, other: Record, digest: str) -> bool:
+    """Whether a digest is another one; one that is not known changed nothing."""
+    a, b = one["digests"][digest], other["digests"][digest]
+    return a != b and None not in (a, b)
+
+
+def _times(runs: Sequence[tuple[Record, Record]]) -> tuple[Series, ...]:
+    batches = sorted({int(batch) for _, own in runs for batch in own["latency"]})[:MOST_BATCHES]
+    found = []
+    for batch in batches:
+        timed = [own["latency"].get(str(batch)) for _, own in runs]
+        unfit = frozenset(n for n, own in enumerate(timed) if own and not own["healthy"])
+        breaks, last = set(), None
+        for number, own in enumerate(timed):
+            if own:
+                if last is not None and own["environment"] != last:
+                    breaks.add(number)
+                last = own["environment"]
+        values = tuple(own["median_ms"] if own else None for own in timed)
+        found.append(Series(f"batch {batch}", values, unfit, frozenset(breaks)))
+    return tuple(found)
+
+
+def _changes(runs: Sequence[tuple[Record, Record]]) -> list[list[str]]:
+    """What changed in each run against the one before."""
+    found: list[list[str]] = [[]]
+    for (then, own_then), (now, own_now) in itertools.pairwise(runs):
+        files = [
+            f"{what} changed"
+            for digest, what in (("model", "model"), ("data", "evaluation data"), ("labels", "labels"))
+            if _differ(own_then, own_now, digest)
+        ]
+        if not files and _differ(own_then, own_now, "lowered"):
+            files = ["lowered model changed"]
+        found.append([*files, *_environment_changes(then, now)])
+    return found
+
+
+def _environment_changes(then: Record, now: Record) -> list[str]:
+    names = sorted(then["environment"].keys() | now["environment"].keys())
+    found = []
+    for name in names:
+        old, new = then["environment"].get(name), now["environment"].get(name)
+        if old != new:
+            found.append(f"{name} {old or 'none'} → {new or 'none'}")
+    more = len(found) - SHOWN_CHANGES
+    return [*found[:SHOWN_CHANGES], f"{more} more changes"] if more > 1 else found
+
+
+def _table(
+    anchor: str, caption: str, runs: Sequence[tuple[Record, Record]], changes: Sequence[Sequence[str]],
+    series: Sequence[Series], shown: Callable[[float], str],
+) -> Table:  # fmt: skip
+    """The numbers of the newest runs, newest first."""
+    rows = []
+    for number in reversed(range(max(0, len(runs) - SHOWN_RUNS), len(runs))):
+        run, own = runs[number]
+        values = (s.values[number] for s in series)
+        cells = (
+            STATUSES[own["verdict"]],
+            *(None if value is None else shown(value) for value in values),
+        )
+        detail = "; ".join(changes[number])
+        rows.append(Row(_label(run), cells, detail=detail))
+    columns = (Column("verdict", text=True), *(Column(s.name) for s in series))
+    return Table(anchor, f"{caption}, newest first", "run", columns, tuple(rows))
+
+
+def _sentence(count: int, kept: Record) -> str:
+    lost = kept["unreadable"]
+    files = formats.number_of(lost, "file of the history", "files of the history")
+    damaged = f"; {files} could not be read" if lost else ""
+    return (
+        f"{formats.number_of(count, 'run', 'runs')} of this engine are kept{damaged}. A hollow mark is a run "
+        "in which the engine failed or whose times do not count; a dashed line is a change of something else."
+    )
+
+
+def of_index(document: Record) -> Table | None:
+    """The last runs; None where no history is kept, or this is its first run."""
+    kept = document.get("history")
+    if not kept or len(kept["runs"]) < 2:
+        return None
+    rows = []
+    runs = kept["runs"]
+    for number in reversed(range(max(0, len(runs) - SHOWN_RUNS), len(runs))):
+        run = runs[number]
+        failed = [f"{own['model']} {formats.shown_engine(own['engine'])}" for own in run["engines"]
+                  if own["verdict"] in ("fail", "error")]  # fmt: skip
+        changed = _environment_changes(runs[number - 1], run) if number else []
+        cells = (
+            _commit(run) or None,
+            STATUSES[run["verdict"]],
+            f"{', '.join(failed[:3])}{f' and {len(failed) - 3} more' if len(failed) > 3 else ''}" or "none",
+        )
+        rows.append(Row(f"{_started(run):%Y-%m-%d %H:%M}", cells, detail="; ".join(changed)))
+    columns = (Column("commit", text=True), Column("verdict", text=True), Column("failed", text=True))
+    lost = kept["unreadable"]
+    damaged = f"; {formats.number_of(lost, 'file', 'files')} could not be read" if lost else ""
+    caption = f"The last runs, newest first, in UTC, with what changed in their environment{damaged}"
+    return Table("runs", caption, "run", columns, tuple(rows))
