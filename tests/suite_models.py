@@ -129,6 +129,22 @@ def sums(*, kind: int = TensorProto.INT64, length: int = 7) -> onnx.ModelProto:
     )
 
 
+def colours() -> onnx.ModelProto:
+    """Images (N, 3, 8, 8) to the scores of three classes: how much there is of each channel."""
+    kernels = np.zeros((3, 3, SIZE, SIZE), np.float32)
+    kernels[range(3), range(3)] = 1 / SIZE**2
+    nodes = [
+        helper.make_node("Conv", ["images", "kernels"], ["means"], name="mean"),
+        helper.make_node("Relu", ["means"], ["positive"], name="relu"),
+        helper.make_node("Flatten", ["positive"], ["flat"], name="flatten"),
+        helper.make_node("Gemm", ["flat", "weights"], ["scores"], name="compare"),
+    ]
+    return model(
+        nodes, {"images": (FLOAT, ["N", 3, SIZE, SIZE])}, {"scores": (FLOAT, ["N", 3])},
+        {"kernels": kernels, "weights": 4 * np.eye(3, dtype=np.float32)},
+    )  # fmt: skip
+
+
 def two_inputs() -> onnx.ModelProto:
     """Image and a number each -> the classifier's scores times that number."""
     base = classifier()

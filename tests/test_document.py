@@ -47,6 +47,7 @@ RUN = {
     "command": "",
     "workers": 0,
     "exitstatus": 0,
+    "ci": None,
 }
 
 
@@ -134,7 +135,7 @@ def report(tmp_path: Path) -> dict[str, Any]:
 def test_the_documentation_is_read():
     of_checks = {
         "accuracy", "classes", "pooled", "overlap", "coverage", "saturation", "Between batches", "Times",
-        "Comparisons", "Limits", "Changes", "Errors",
+        "Comparisons", "Limits", "Changes", "Errors", "history", "runs[]", "jobs[]", "ci", "stored",
     }  # fmt: skip
     assert set(PROMISED) == {"top", "models[]", "engines[]", "items[]", "checks", *of_checks}
     assert len(PROMISED["engines[]"]) > 20

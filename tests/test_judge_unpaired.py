@@ -29,7 +29,7 @@ def confused(n: int, *wrong: int) -> Confusion:
     for k, count in enumerate(wrong):
         matrix[k, k] = n - count
         matrix[k, (k + 1) % len(wrong)] += count
-    return Confusion(matrix)
+    return Confusion.of_matrix(matrix)
 
 
 @settings(deadline=None)
@@ -103,7 +103,7 @@ def test_accuracy_from_counts(wrong, verdict):
 
 
 def test_a_class_without_images_is_skipped():
-    after = Confusion(np.array([[500, 0, 0], [0, 0, 0]]))
+    after = Confusion.of_matrix(np.array([[500, 0, 0], [0, 0, 0]]))
     for function in (unpaired.recall, unpaired.precision):
         result = judged(function, after, after)
         assert [row.verdict for row in result.classes] == (
@@ -213,7 +213,7 @@ def test_a_thousand_different_classes_take_no_time_without_pairs_either():
         matrix = np.zeros((1000, 1001), int)
         matrix[np.arange(1000), np.arange(1000)] = support - wrong
         matrix[np.arange(1000), (np.arange(1000) + 1) % 1000] = wrong
-        matrices.append(Confusion(matrix))
+        matrices.append(Confusion.of_matrix(matrix))
     start = time.perf_counter()
     for function in (unpaired.recall, unpaired.precision):
         judged(function, *matrices)

@@ -262,7 +262,9 @@ def test_medians_that_are_no_measure_of_the_change_are_told_as_what_they_are():
     for name, first in ((APPROVED, 7), (ENGINE, 5)):
         jumps[name].samples_ms[first:] *= 2
     median, p95, _ = told_of(jumps).message.split("; ")
-    assert median.startswith("at batch 4: median 1.002 ms -> 2.193 ms over all queries, round by round: 10 % slower than")
+    assert median.startswith(
+        "at batch 4: median 1.002 ms -> 2.193 ms over all queries, round by round: 10 % slower than"
+    )
     assert p95.startswith("p95 2.007 ms -> 2.209 ms: 10 % slower than")
     steady = told_of({APPROVED: timings(1), ENGINE: timings(2, ms=1.1)})
     assert steady.verdict is Verdict.FAIL

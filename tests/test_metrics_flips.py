@@ -63,6 +63,25 @@ def test_gaining_an_answer_loses_nothing():
     assert np.isnan(flip.confidence_before)
 
 
+def test_the_best_classes_come_along_the_most_probable_first():
+    before = np.array([[0.1, 0.5, 0.0, 0.25, 0.1, 0.05]])
+    after = np.array([[0.2, 0.2, 0.2, 0.4, NAN, 0.0]])
+    [flip] = Flips.of(np.array([1]), before, np.nan_to_num(after)).worst
+    assert flip.top_before == ((1, 0.5), (3, 0.25), (0, 0.1), (4, 0.1), (5, 0.05))
+    assert flip.top_after == ((3, 0.4), (0, 0.2), (1, 0.2), (2, 0.2), (4, 0.0))
+    [gone] = Flips.of(np.array([1]), before, after).worst
+    assert gone.after == -1
+    assert gone.top_after == ((3, 0.4), (0, 0.2), (1, 0.2), (2, 0.2), (5, 0.0))
+
+
+def test_the_best_of_logits_are_probabilities_and_of_nan_there_are_none():
+    before, after = np.array([[2.0, 0.0], [1.0, -1.0]]), np.array([[0.0, INF], [NAN, 3.0]])
+    first, second = sorted(Flips.of(np.zeros(2, int), before, after).worst, key=lambda flip: flip.index)
+    assert first.top_before == ((0, pytest.approx(0.8808, abs=1e-4)), (1, pytest.approx(0.1192, abs=1e-4)))
+    assert first.top_after == ((1, 1.0), (0, 0.0))
+    assert second.top_after == ()
+
+
 @settings(deadline=None)
 @given(
     npst.arrays(np.float32, (2, 150, 3), elements=st.one_of(st.sampled_from([0, 1, 2, NAN]))),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from PIL import Image
 from test_evaluation import judged, record
 from test_report_html import FASHION, HOSTILE, assert_sound, document, evaluated
 
+import trtcheck
 from trtcheck import samples
 from trtcheck.errors import ReportError
 from trtcheck.metrics.flips import Flip, Flips
@@ -23,8 +28,8 @@ def flip(index=5, truth="Shirt", before="Shirt", after="Coat", **more):
     return {
         "index": index, "truth": truth, "before": before, "after": after, "confidence_before": 0.9,
         "confidence_after": None if after is None else 0.6, "lost": 0.5, "file": None, "row": None,
-        "picture": f"pictures/fashion--0--{index}.png", "top_before": [["Shirt", 0.9], ["Coat", 0.08]],
-        "top_after": [["Coat", 0.6]], **more,
+        "picture": f"pictures/fashion--0--{index}.png", "top_after": [["Coat", 0.6]],
+        "top_before": [["Shirt", 0.9], ["Coat", 0.08], ["Bag", 1e-6]], **more,
     }  # fmt: skip
 
 
@@ -45,12 +50,12 @@ def test_cards_are_grouped_by_class_the_one_with_most_broken_answers_first():
     ]  # fmt: skip
     [page] = view.engines(document(with_flips(*flips)))
     groups = page.gallery.groups
-    told = [(group.name, [(card.index, card.kind.word) for card in group.cards]) for group in groups]
+    told = [(group.name, [(card.place, card.kind.word) for card in group.cards]) for group in groups]
     assert told == [
-        ("Shirt", [("2", "broken"), ("4", "broken")]),
-        ("Coat", [("7", "broken")]),
-        ("Bag", [("1", "fixed"), ("6", "wrong both times")]),
-        ("no label", [("3", "changed")]),
+        ("Shirt", [("image 2", "broken"), ("image 4", "broken")]),
+        ("Coat", [("image 7", "broken")]),
+        ("Bag", [("image 1", "fixed"), ("image 6", "wrong both times")]),
+        ("no label", [("image 3", "changed")]),
     ]
     assert page.gallery.groups[1].cards[0].after.name == "no answer"
     assert page.gallery.sentence.startswith("All, by true class")
@@ -61,7 +66,9 @@ def test_the_best_classes_stand_side_by_side(tmp_path):
     found = document(with_flips(flip(5)))
     pages = _written(found, tmp_path)
     [card] = view.engines(found)[0].gallery.groups[0].cards
-    assert card.best == ((("Shirt", ".900"), ("Coat", ".600")), (("Coat", ".080"), ("", "")))
+    assert card.best == (
+        (("Shirt", ".900"), ("Coat", ".600")), (("Coat", ".080"), ("", "")), (("Bag", "< .001"), ("", "")),
+    )  # fmt: skip
     assert 'alt="image 5, a &#39;Shirt&#39;"' in pages
     assert 'id="image-5"' in pages
 
@@ -138,12 +145,18 @@ def _changing(suite) -> None:
     suite.data("calibration.npz", images=suite_models.images(64, seed=1)[0] // 40)
 
 
+def _flipped(suite, *args: str) -> list[dict[str, Any]]:
+    """The changed answers of the suite's INT8 engine, worst first."""
+    suite.run("--trt-engine=int8", *args)
+    [engine] = suite.report()["engines"]
+    worst: list[dict[str, Any]] = engine["flips"]["worst"]
+    assert worst, "the miscalibrated engine changes answers"
+    return worst
+
+
 def test_a_real_run_shows_what_changed(suite):
     _changing(suite)
-    suite.run("--trt-engine=int8")
-    [engine] = suite.report()["engines"]
-    worst = engine["flips"]["worst"]
-    assert worst, "the miscalibrated engine changes answers"
+    worst = _flipped(suite)
     assert all(row["picture"] and (suite.path / "reports" / row["picture"]).is_file() for row in worst[:48])
     assert worst[0]["top_before"][0][0] == worst[0]["before"]
     assert worst[0]["top_before"][0][1] == pytest.approx(worst[0]["confidence_before"])
@@ -154,6 +167,133 @@ def test_a_real_run_shows_what_changed(suite):
     again = shown[::factor, ::factor].astype(int)
     expected = original.reshape(*original.shape[:2], -1)[..., :1]
     assert np.abs(again - expected).mean() < 12  # of 255: sixty-four colours
+
+
+BGR = {"b": (30, 60, 220), "g": (60, 220, 30), "r": (220, 30, 60)}
+"""Class -> colour (R, G, B): the class is the channel that there is most of."""
+
+
+def _colourful(suite, names: Sequence[bytes]) -> dict[str, tuple[int, ...]]:
+    """Makes the suite one of an image folder in BGR whose INT8 engine tells no colours apart.
+
+    Args:
+        names: Of the files in every class folder.
+
+    Returns:
+        The colour of every file, whose path is relative to the suite.
+    """
+    colours = {}
+    for folder, colour in BGR.items():
+        (suite.path / "photos" / folder).mkdir(parents=True)
+        for number, name in enumerate(names):
+            path = Path("photos", folder, os.fsdecode(name))
+            colours[path.as_posix()] = tuple(min(255, level + number) for level in colour)
+            with (suite.path / path).open("wb") as file:
+                Image.new("RGB", (8, 8), colours[path.as_posix()]).save(file, "PNG")
+    suite.model(suite_models.colours())
+    dark = np.random.default_rng(0).integers(0, 6, (64, 8, 8, 3)).astype(np.uint8)
+    suite.data("calibration.npz", images=dark)
+    suite.toml(
+        data="photos", classes=list(BGR), scaled=False,
+        tables='[models.tiny.input]\nscale = 0.00392156862745098\ncolor = "BGR"',
+    )  # fmt: skip
+    return colours
+
+
+def test_photographs_have_their_colours_and_their_files(suite):
+    colours = _colourful(suite, [f"{number}.png".encode() for number in range(8)])
+    for row in _flipped(suite):
+        shown = Image.open(suite.path / "reports" / row["picture"]).convert("RGB")
+        assert shown.size == (112, 112)
+        assert shown.getpixel((50, 50)) == colours[row["file"]]
+        assert row["file"].startswith(f"photos/{row['truth']}/")
+
+
+def test_hostile_names_of_files_neither_break_nor_inject(suite):
+    names = [
+        b"<script>alert(1)<>.png", "\N{T-SHIRT}.png".encode(), "\u202eright to left.png".encode(),
+        b"x" * 200 + b".png", b"..png", b"a\"b'&amp;.png", b"no \xff utf-8.png", b"..%2f..%2fetc.png",
+    ]  # fmt: skip
+    _colourful(suite, names)
+    rows = _flipped(suite)
+    readable = {name.decode("utf-8", "surrogateescape") for name in names if not name.startswith(b".")}
+    found = {row["file"].rpartition("/")[2] for row in rows}
+    assert found
+    assert {name.replace("\\udcff", "\udcff") for name in found} <= readable
+    assert "no \\udcff utf-8.png" in found
+    for path in (suite.path / "reports").rglob("*"):
+        assert re.fullmatch(r"[a-z0-9-]+(\.[a-z]+)?", path.name)
+    page = (suite.path / "reports" / "tiny--int8.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;&gt;.png" in page
+
+
+def test_an_image_that_cannot_be_read_again_breaks_nothing(tmp_path, caplog):
+    class Once:
+        """Images of a source that gives whole batches and fails in its own way when asked for one."""
+
+        name, class_names = "once", None
+
+        def __init__(self):
+            self.images, self.labels = suite_models.images(64)
+
+        def __len__(self):
+            return 64
+
+        def read(self, start, stop):
+            if start and stop - start == 1:
+                raise AssertionError("the tape is gone")
+            return {"images": self.images[start:stop]}
+
+        def digest(self):
+            return "sha256:once"
+
+    case = trtcheck.Case(
+        name="once", onnx=suite_models.save(suite_models.overflowing(), tmp_path / "model.onnx"), data=Once(),
+        classes=suite_models.CLASSES, input=trtcheck.InputSpec(scale=1 / 255),
+    )  # fmt: skip
+    found = trtcheck.evaluate(case, "fp16", cache=tmp_path)
+    assert found.flips.total
+    assert [sample.index for sample in found.samples if sample.index] == []
+    assert caplog.text.count("cannot be shown: the tape is gone") == 1
+
+
+def test_floats_look_like_the_bytes_they_were_made_of(suite):
+    images, labels = suite_models.images(240)
+    floats = images.astype(np.float32) / 255
+    suite.data("eval.npz", images=floats, labels=labels)
+    suite.data("calibration.npz", images=floats[100:160] / 40)
+    suite.toml(scaled=False)
+    rows = _flipped(suite)
+    assert all(row["picture"] for row in rows[:48])
+    shown = np.asarray(Image.open(suite.path / "reports" / rows[0]["picture"]))
+    np.testing.assert_array_equal(shown[::14, ::14], images[rows[0]["index"]])
+
+
+def test_vectors_are_told_by_their_values(suite):
+    tokens = np.random.default_rng(0).integers(0, 11, (240, 7))
+    suite.model(suite_models.sums())
+    suite.data("eval.npz", tokens=tokens, labels=(tokens.sum(axis=1) > 35).astype(np.int64))
+    suite.data("calibration.npz", tokens=tokens[:64] // 10)
+    suite.toml(classes=["low", "high"], scaled=False)
+    rows = _flipped(suite)
+    assert not (suite.path / "reports" / "pictures").exists()
+    first = rows[0]
+    assert first["row"] == f"tokens (7): {', '.join(map(str, tokens[first['index']]))}"
+    assert (first["picture"], first["file"]) == (None, None)
+    page = (suite.path / "reports" / "tiny--int8.html").read_text(encoding="utf-8")
+    assert first["row"] in page
+    assert f'id="image-{first["index"]}"' in page
+
+
+def test_pictures_behind_a_link_are_left_alone(tmp_path):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "report"
+    elsewhere.mkdir()
+    folder.mkdir()
+    (elsewhere / "old.png").write_bytes(png())
+    (folder / "pictures").symlink_to(elsewhere)
+    html.write(document(with_flips(flip(5))), folder)
+    assert (elsewhere / "old.png").exists()
 
 
 def test_workers_write_the_same_pictures(suite):

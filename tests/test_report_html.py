@@ -792,13 +792,13 @@ def test_a_message_of_several_lines_keeps_them(rendered) -> None:
 
 def test_a_thousand_classes_are_folded_after_fifty_and_listed_instead_of_drawn(whole, rendered) -> None:
     page = next(page for page in view.engines(whole) if page.model == "imagenet")
-    assert [len(table.rows) for table in page.classes] == [1, 40, 1, 40]
+    assert [len(table.rows) for table in page.classes] == [1, 50, 1, 50]
     assert [len(table.folded) for table in page.classes] == [0, 0, 0, 0]
-    assert page.classes[1].caption.endswith("; 40 of 1000 classes, 1 fail")
+    assert page.classes[1].caption.endswith("; 50 of 1000 classes, 1 fail")
     assert [len(order.rows) for order in page.listed.orders] == [20] * 6
     [listed] = view.class_pages(whole)
     assert (listed.page, len(listed.rows)) == ("imagenet---classes.html", 1000)
-    assert [(len(table.rows), len(table.folded)) for table in page.compared] == [(1, 0), (40, 0)]
+    assert [(len(table.rows), len(table.folded)) for table in page.compared] == [(1, 0), (50, 0)]
     assert page.matrices == ()
     assert page.confusions[0].rows[0].cells[0] == "n00000078 some kind of bird"
     text = rendered["imagenet--fp16.html"]

@@ -54,6 +54,8 @@ def test_floats_beyond_a_usual_range_are_stretched_and_nan_is_dark():
     assert pixels[7, 7] == 255
     assert samples.as_pixels(np.full((8, 8), np.nan), PLAIN).max() == 0
     assert samples.as_pixels(np.full((8, 8), np.inf), PLAIN).shape == (8, 8)
+    widest = samples.as_pixels(np.array([[-1e308, 1e308] * 8] * 8), PLAIN)
+    assert widest[0, :2].tolist() == [0, 255]
 
 
 def test_other_numbers_of_channels_show_the_first():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -49,12 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["export-inputs"]:
-        # It has a parser of its own, which writes its own --help.
-        from trtcheck.recordings import export
+_WITH_THEIR_OWN = {
+    "export-inputs": (
+        "trtcheck.recordings.export", "write the inputs for a device on which pytest cannot run"
+    ),
+    "predict": ("trtcheck.predict", "show what a model sees in an image, before and after"),
+    "report": ("trtcheck.report.command", "make a report anew, or one of several jobs"),
+}  # fmt: skip
+"""Subcommands with a parser of their own: their module, and what they do."""
 
-        status: int = export.main(arguments[1:])
+
+def _run(arguments: Sequence[str]) -> int:
+    module = _WITH_THEIR_OWN.get(arguments[0] if arguments else "", ("", ""))[0]
+    if module:
+        # It has a parser of its own, which writes its own --help.
+        status: int = importlib.import_module(module).main(arguments[1:])
         return status
     return _doctor(arguments)
 
@@ -85,11 +95,8 @@ def _doctor(arguments: Sequence[str]) -> int:
         "1 where something is, 2 for a wrong option.",
     )  # fmt: skip
     command.add_options(doctor)
-    commands.add_parser(
-        "export-inputs",
-        add_help=False,
-        help="write the inputs for a device on which pytest cannot run",
-    )
+    for name, (_, text) in _WITH_THEIR_OWN.items():
+        commands.add_parser(name, add_help=False, help=text)
     return command.run(parser.parse_args(arguments))
 
 

@@ -30,15 +30,16 @@ FindBaseline = Callable[[], "Approved"]
 def reference_notes(evaluation: Evaluation) -> tuple[str, ...]:
     """What is suspicious about the reference's own answers: classes that it never gets right."""
     names = evaluation.classes
-    matrix = evaluation.confusion()[0].matrix
-    never = [k for k in range(len(names)) if matrix[k].sum() and not matrix[k, k]]
+    confusion = evaluation.confusion()[0]
+    never = np.flatnonzero((confusion.support > 0) & (confusion.tp == 0)).tolist()
     if not never:
         return ()
     told = []
     for k in never[:_SUSPECTS]:
-        instead = int(matrix[k].argmax())
+        row = confusion.row(k)
+        instead = int(row.argmax())
         answer = f"'{names[instead]}'" if instead < len(names) else "nothing"
-        told.append(f"'{names[k]}' ({matrix[k, instead]} of {matrix[k].sum()} answered {answer})")
+        told.append(f"'{names[k]}' ({row[instead]} of {confusion.support[k]} answered {answer})")
     more = f" and {len(never) - _SUSPECTS} more classes" if len(never) > _SUSPECTS else ""
     return (
         f"the reference itself is never right on {', '.join(told)}{more}: "

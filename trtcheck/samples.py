@@ -58,12 +58,15 @@ def of(images: Images, spec: InputSpec, indices: Iterable[int]) -> tuple[Sample,
         indices: Positions in the data, the most important first; `SHOWN` of them are taken.
     """
     chosen = sorted(list(dict.fromkeys(indices))[:SHOWN])
-    found = []
+    found, failures = [], []
     for index in chosen:
         try:
             found.append(_sample(images, spec, index))
         except Exception as error:  # noqa: BLE001  a picture is no verdict, and sources may be anybody's
-            _log.warning("trtcheck: image %d of %s cannot be shown: %s", index, images.name, error)
+            failures.append(f"image {index} of {images.name} cannot be shown: {error}")
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        _log.warning("trtcheck: %s%s", failures[0], more)
     return tuple(found)
 
 

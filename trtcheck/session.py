@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from trtcheck.batch_invariance import BatchInvariance
     from trtcheck.calibration.findings import CalibrationFindings
     from trtcheck.calibration.saturation import Saturation
+    from trtcheck.data import Images
     from trtcheck.engines import Lowered, Workshop
     from trtcheck.evaluation import Evaluation, ReferenceResult
     from trtcheck.latency.contest import Wanted
@@ -340,6 +341,37 @@ class Workbench:
                 reference=reference, advance=advance,
                 batches=batches(resolved.images, resolved.signature, case.input, size),
             )  # fmt: skip
+
+    def scores(self, case: Case, engine: EngineSpec | None, images: Images) -> np.ndarray:
+        """The class scores (N, C) of an engine, or of the reference (None), on *images* other than the case's.
+
+        Raises:
+            TrtcheckError: The case cannot be opened or gives no class scores, the images do not fit the
+                model, or the engine cannot be built or run.
+        """
+        import numpy as np
+
+        from trtcheck.backends.onnxruntime import reference_session
+        from trtcheck.data.batches import batches
+        from trtcheck.evaluation import as_scores
+
+        resolved = self.resolve(case)
+        if resolved.scores is None:
+            raise CaseError(f"{case.name} gives no class scores")
+        signature, size = resolved.signature, resolved.signature.fixed_batch or case.batch
+        if engine is None:
+            loaded: LoadedEngine = reference_session(case.onnx, self.threads)
+        else:
+            built = self.built(case, engine)
+            loaded = self._load(case, engine, built, resolved)
+            signature, size = _batching(case, signature, loaded.signature, built)
+        name, classes = resolved.scores, len(resolved.classes)
+        with closing(loaded):
+            found = [
+                as_scores(loaded.infer(batch.feeds)[name], classes, case, name)[: batch.count]
+                for batch in batches(images, signature, case.input, size)
+            ]
+        return np.concatenate(found)
 
     def calibration(self, case: Case, engine: EngineSpec) -> CalibrationFindings:
         """What calibration and evaluation data have in common, and how evaluation fills the engine's ranges.

@@ -85,7 +85,7 @@ class FolderImages:
 
     @cached_property
     def _shape(self) -> tuple[int, ...]:
-        return _decode(self._files[0], self._spec).shape
+        return decode(self._files[0], self._spec).shape
 
     def read(self, start: int, stop: int) -> Mapping[str, np.ndarray]:
         """The images *start* to *stop* (exclusive) as one uint8 array ``images``.
@@ -102,7 +102,7 @@ class FolderImages:
         workers = max(1, min(_DECODERS, os.cpu_count() or 1, len(files)))
         # A pool a call: starting it costs nothing beside decoding a batch, and no thread outlives the call.
         with ThreadPoolExecutor(workers, thread_name_prefix="trtcheck-decode") as pool:
-            for index, image in enumerate(pool.map(lambda file: _decode(file, self._spec), files)):
+            for index, image in enumerate(pool.map(lambda file: decode(file, self._spec), files)):
                 if image.shape != shape:
                     raise DataError(
                         "the images differ in size",
@@ -180,7 +180,7 @@ def _class_images(folder: Path, where: str) -> list[Path]:
     return images
 
 
-def _decode(file: Path, spec: InputSpec) -> np.ndarray:
+def decode(file: Path, spec: InputSpec) -> np.ndarray:
     """The image as uint8 (H, W, 3), or (H, W) for ``"L"``: upright, resized, cropped."""
     try:
         with Image.open(file) as image:

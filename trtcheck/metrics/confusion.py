@@ -13,6 +13,8 @@ NO_LABEL = -1
 """Truth of an image that has no label: it is compared, but never counted as right or wrong."""
 NO_ANSWER = -1
 """Predicted label where the scores name no class (NaN): always a wrong answer."""
+DENSE = 1 << 22
+"""Fields up to which a whole matrix is counted; of more the pairs are sorted instead."""
 CHUNK = 1 << 15
 """Images counted at a time: few enough that their labels stay in the processor's cache from step to step."""
 
@@ -128,41 +130,92 @@ class Averages:
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """A confusion matrix (C, C + 1), rows the truth, last column "no answer", with what follows from it.
+    """How often each class was answered to each, with what follows from it.
 
-    Undefined figures are NaN, as with scikit-learn's ``zero_division=np.nan``.
+    Only pairs that occur are kept: of 22 000 classes the whole matrix takes 3.9 GB. Undefined figures are
+    NaN, as with scikit-learn's ``zero_division=np.nan``.
+
+    Attributes:
+        classes: Number of classes C.
+        cells: Pairs that occur, ascending: truth * (C + 1) + answer, with C for no answer.
+        counts: Images of each pair.
     """
 
-    matrix: np.ndarray
+    classes: int
+    cells: np.ndarray
+    counts: np.ndarray
 
     @classmethod
     def of(cls, truth: np.ndarray, predicted: np.ndarray, classes: int) -> Confusion:
-        """The confusion of *predicted* against *truth*; see `confusion_matrix`."""
-        return cls(confusion_matrix(truth, predicted, classes))
+        """The confusion of *predicted* against *truth*; arguments and errors are `confusion_matrix`'s."""
+        width = classes + 1
+        if width * width <= DENSE:
+            return cls.of_matrix(confusion_matrix(truth, predicted, classes))
+        chunks = in_chunks(classes, truth=truth, predicted=predicted)
+        cells = np.concatenate([row * width + column for row, column in chunks])
+        labelled = cells[cells < classes * width]
+        return cls(classes, *np.unique(labelled, return_counts=True))
+
+    @classmethod
+    def of_matrix(cls, matrix: np.ndarray) -> Confusion:
+        """The confusion whose *matrix* (C, C + 1) this is, the last column for no answer."""
+        flat = matrix.ravel()
+        cells = np.flatnonzero(flat)
+        return cls(len(matrix), cells, flat[cells])
 
     def __add__(self, other: Confusion) -> Confusion:
         """The confusion of both sets of images together."""
-        return Confusion(self.matrix + other.matrix)
+        cells = np.union1d(self.cells, other.cells)
+        return Confusion(self.classes, cells, self.at(cells) + other.at(cells))
 
-    @property
-    def classes(self) -> int:
-        """The number of classes C."""
-        return len(self.matrix)
+    def at(self, cells: np.ndarray) -> np.ndarray:
+        """Images of each of the *cells*, numbered as the attribute is."""
+        if not len(self.cells):
+            return np.zeros(len(cells), np.int64)
+        place = np.minimum(np.searchsorted(self.cells, cells), len(self.cells) - 1)
+        return np.where(self.cells[place] == cells, self.counts[place], 0)
+
+    def row(self, k: int) -> np.ndarray:
+        """What was answered to class *k* (C + 1,), last no answer."""
+        width = self.classes + 1
+        return self.at(np.arange(k * width, (k + 1) * width))
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """The class of each pair that occurs."""
+        return self.cells // (self.classes + 1)
+
+    @cached_property
+    def answer(self) -> np.ndarray:
+        """The answer of each pair that occurs, C for none."""
+        return self.cells % (self.classes + 1)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """All counts (C, C + 1), rows the truth, last column "no answer"; large where classes are many."""
+        whole = np.zeros((self.classes, self.classes + 1), np.int64)
+        whole.ravel()[self.cells] = self.counts
+        return whole
+
+    def _by(self, kind: np.ndarray) -> np.ndarray:
+        """Images by the *kind* of their pair (C,)."""
+        counted = np.bincount(kind, self.counts, self.classes)[: self.classes]
+        return counted.astype(np.int64)  # sums of counts are exact in float64 up to 2^53
 
     @cached_property
     def support(self) -> np.ndarray:
         """Labelled images of each class (C,)."""
-        return np.asarray(self.matrix.sum(axis=1))
+        return self._by(self.truth)
 
     @cached_property
     def tp(self) -> np.ndarray:
         """True positives (C,)."""
-        return np.diagonal(self.matrix).copy()
+        return self.at(np.arange(self.classes) * (self.classes + 2))
 
     @cached_property
     def fp(self) -> np.ndarray:
         """False positives (C,)."""
-        return np.asarray(self.matrix[:, :-1].sum(axis=0) - self.tp)
+        return np.asarray(self._by(self.answer) - self.tp)
 
     @cached_property
     def fn(self) -> np.ndarray:
@@ -172,7 +225,7 @@ class Confusion:
     @cached_property
     def tn(self) -> np.ndarray:
         """True negatives (C,)."""
-        return np.asarray(self.matrix.sum() - self.tp - self.fp - self.fn)
+        return np.asarray(self.counts.sum() - self.tp - self.fp - self.fn)
 
     @cached_property
     def recall(self) -> np.ndarray:
@@ -192,7 +245,7 @@ class Confusion:
     @property
     def accuracy(self) -> float:
         """Share of labelled images that were answered right; NaN without any."""
-        total = int(self.matrix.sum())
+        total = int(self.counts.sum())
         return int(self.tp.sum()) / total if total else float("nan")
 
     @property
@@ -214,3 +267,28 @@ class Confusion:
             return float(np.average(values[known], weights=weights[known] if weights[known].any() else None))
 
         return Averages(over(self.precision), over(self.recall), over(self.f1))
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """The pairs of truth and answer whose number changed, ascending.
+
+    Attributes:
+        truth: Class of each pair (M,).
+        answer: Answer of each pair (M,), C for none.
+        before: Images of each pair before (M,).
+        after: Images of each pair after (M,).
+    """
+
+    truth: np.ndarray
+    answer: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def of(cls, before: Confusion, after: Confusion) -> Changes:
+        """What changed from *before* to *after*, which have the same classes."""
+        cells = np.union1d(before.cells, after.cells)
+        cells = cells[before.at(cells) != after.at(cells)]
+        width = before.classes + 1
+        return cls(cells // width, cells % width, before.at(cells), after.at(cells))

@@ -32,9 +32,10 @@ class OutputDrift:
         low: Smallest reference element.
         high: Largest reference element.
         finite: Elements that are finite on both sides.
-        exact: Of these, without any error.
+        exact: Of these, without any error; 0 for integers, whose distance says little.
         errors: Of the others, how many have an absolute error from 2^e to below 2^(e+1): pairs of e and that
-            number, ascending.
+            number, ascending. At e = -1023 are all below 2^-1022, at 1024 the infinite ones (two FP64 numbers
+            may be that far apart); none for integers.
     """
 
     name: str
@@ -78,7 +79,7 @@ class OutputDrift:
             nonzero = a != 0
             relative = error[nonzero] / np.abs(a[nonzero])
             squares = float(error @ error), float(a @ a), float(b @ b), float(a @ b)
-        exact, errors = _by_size(error)
+        exact, errors = (0, ()) if reference.dtype.kind in "iub" else _by_size(error)
         return cls(
             name=name,
             elements=old.size,
@@ -159,7 +160,8 @@ _BIAS = 1023
 def _by_size(error: np.ndarray) -> tuple[int, tuple[tuple[int, int], ...]]:
     r"""How many absolute *error*\ s (float64, N) are zero, and how many of the others have which exponent."""
     # The exponent stands in the bits: a logarithm of every element would cost more than all else here.
-    counts = np.bincount(error.view(np.int64) >> 52)
-    found = [(int(e) - _BIAS, int(counts[e])) for e in np.flatnonzero(counts)]
-    exact = sum(count for e, count in found if e == -_BIAS)  # with what is too small for a normal number
-    return exact, tuple((e, count) for e, count in found if e > -_BIAS)
+    counts = np.bincount(error.view(np.int64) >> 52, minlength=1)
+    # Zero shares its exponent with what is too small for a normal number.
+    exact = error.size - int(np.count_nonzero(error)) if counts[0] else 0
+    counts[0] -= exact
+    return exact, tuple((int(e) - _BIAS, int(counts[e])) for e in np.flatnonzero(counts))

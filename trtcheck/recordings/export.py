@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,8 +96,9 @@ def export(
     """
     from trtcheck.data.batches import batches
     from trtcheck.resolve import resolve
+    from trtcheck.suite import find_case
 
-    case = _case(suite, model)
+    case = find_case(suite, model)
     _require_new(out)
     resolved = resolve(case)
     images = len(resolved.images)
@@ -125,19 +125,6 @@ def _require_new(out: Path) -> None:
         raise OptionError("--out cannot be used", where=out, found=error) from error
     if taken:
         raise OptionError("--out is there already", where=out, expected="a new or an empty folder")
-
-
-def _case(suite: Path, model: str) -> Case:
-    from trtcheck.suite import read_suite
-
-    cases = {case.name: case for case in read_suite(suite)}
-    if model not in cases:
-        close = difflib.get_close_matches(model, cases, n=1)
-        raise OptionError(
-            f"there is no model '{model}'", where=suite, expected=f"one of: {', '.join(cases)}", found=model,
-            hint=f"did you mean {close[0]}?" if close else None,
-        )  # fmt: skip
-    return cases[model]
 
 
 def _batching(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck.case import Check, Outcome, Verdict, worst
-from trtcheck.metrics.confusion import Confusion
+from trtcheck.metrics.confusion import Changes, Confusion
 from trtcheck.outputs_check import agreement_row, drift_row
 from trtcheck.report import false_alarm, flip_rows, matrix_pictures, speeds
 
@@ -66,7 +66,7 @@ def document(
         root: Paths below it are given relative to it.
         pictures: The pictures that stand beside it, by their path below the report.
     """
-    ordered = speeds.with_warnings(sorted(items, key=_item_order))
+    ordered = speeds.with_warnings(sorted(items, key=item_order))
     done = {(e.model, e.engine): e for e in evaluations}
     pairs = sorted({(i["model"], i["engine"]) for i in ordered if i["engine"] is not None} | done.keys())
     engines = []
@@ -95,7 +95,8 @@ def document(
     }
 
 
-def _item_order(record: Mapping[str, Any]) -> tuple[str, str, int, int, str]:
+def item_order(record: Mapping[str, Any]) -> tuple[str, str, int, int, str]:
+    """Sorts items by model, engine, check and batch size."""
     checks = [check.value for check in Check]
     check, batch = record["check"], record.get("batch") or 0
     return (record["model"], record["engine"] or "", checks.index(check), batch, record["nodeid"])
@@ -126,7 +127,7 @@ def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -
 _NOT_EVALUATED: Mapping[str, Any] = {
     "precision": None, "images": None, "labelled": None, "classes": [], "accuracy": None,
     "top_k": None, "averages": None, "confusion": None, "confusion_pictures": None, "confusions": [],
-    "outputs": [], "agreement": None,
+    "changed_confusions": None, "outputs": [], "agreement": None,
     "flips": None, "overflow": None, "problems": [],
 }  # fmt: skip
 
@@ -179,7 +180,7 @@ def _evaluated(evaluation: Evaluation, root: Path, pictures: Collection[str]) ->
         ],
         "confusion": {"before": before.matrix.tolist(), "after": after.matrix.tolist()} if small else None,
         "confusion_pictures": drawn if drawn and set(drawn.values()) <= set(pictures) else None,
-        "confusions": _changes(before, after, names),
+        **_changes(Changes.of(before, after), names),
         "flips": flip_rows.of(evaluation, root, pictures),
     }
 
@@ -193,33 +194,35 @@ def _counts(confusion: Confusion, k: int) -> dict[str, Any]:
     return {**counts, **{name: float(getattr(confusion, name)[k]) for name in ("precision", "recall", "f1")}}
 
 
-def _changes(before: Confusion, after: Confusion, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The wrong answers that changed most in number, largest first; half the room for each direction."""
+def _changes(changes: Changes, names: Sequence[str]) -> dict[str, Any]:
+    """The wrong answers that changed most in number, largest first, half the room for each direction."""
     import numpy as np
 
-    change = after.matrix - before.matrix
-    np.fill_diagonal(change, 0)
-    flat = change.ravel()
-    changed = np.flatnonzero(flat)
-    more, fewer = changed[flat[changed] > 0], changed[flat[changed] < 0]
+    change = changes.after - changes.before
+    wrong = changes.truth != changes.answer
+    more, fewer = np.flatnonzero(wrong & (change > 0)), np.flatnonzero(wrong & (change < 0))
     half = LISTED_CONFUSIONS // 2
     both = np.concatenate(
         [
-            own[np.argsort(-np.abs(flat[own]), kind="stable")][: max(half, LISTED_CONFUSIONS - len(other))]
+            own[np.argsort(-np.abs(change[own]), kind="stable")][: max(half, LISTED_CONFUSIONS - len(other))]
             for own, other in ((more, fewer), (fewer, more))
         ]
     )
-    order = both[np.argsort(-np.abs(flat[both]), kind="stable")]
-    rows, columns = np.unravel_index(order, change.shape)
-    return [
-        {
-            "truth": names[r],
-            "answer": None if c == len(names) else names[c],
-            "before": int(before.matrix[r, c]),
-            "after": int(after.matrix[r, c]),
-        }
-        for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
-    ]
+    order = both[np.argsort(-np.abs(change[both]), kind="stable")]
+    columns = (changes.truth, changes.answer, changes.before, changes.after)
+    rows = zip(*(column[order].tolist() for column in columns), strict=True)
+    return {
+        "confusions": [
+            {
+                "truth": names[truth],
+                "answer": None if answer == len(names) else names[answer],
+                "before": before,
+                "after": after,
+            }
+            for truth, answer, before, after in rows
+        ],
+        "changed_confusions": {"appeared": len(more), "vanished": len(fewer)},
+    }
 
 
 def _model(

@@ -67,4 +67,9 @@ def _shown(sample: Sample | None, root: Path) -> dict[str, Any]:
     file = sample.file
     if file is not None and Path(file).is_relative_to(root):
         file = Path(file).relative_to(root).as_posix()
-    return {"file": file, "row": sample.row}
+    return {"file": _readable(file), "row": _readable(sample.row)}
+
+
+def _readable(text: str | None) -> str | None:
+    """*text* without lone surrogates, which names that are no UTF-8 have, and which cannot be written."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()

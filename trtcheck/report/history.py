@@ -23,7 +23,7 @@ WHOLE = 50
 LOWEST, FALLEN = 20, 20
 """Classes of larger models that are kept besides the key classes: those of lowest recall, and most fallen."""
 
-_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\.json")
+_NAME = re.compile(r"\d{8}t\d{6}z-[0-9a-f]{8}\.json")
 
 Record = Mapping[str, Any]
 
@@ -130,7 +130,7 @@ def keep(document: Record, folder: Path) -> dict[str, Any]:
     earlier, unreadable = read(folder)
     try:
         started = datetime.fromisoformat(record["started"]).astimezone(UTC)
-        path = folder / f"{started:%Y%m%dT%H%M%SZ}-{record['id']}.json"
+        path = folder / f"{started:%Y%m%dt%H%M%Sz}-{record['id']}.json"
         write_atomically(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise ReportError(
@@ -183,6 +183,7 @@ def is_run(run: Any) -> bool:
             run["schema_version"] == SCHEMA_VERSION
             and datetime.fromisoformat(run["started"]).tzinfo is not None
             and isinstance(run["id"], str)
+            and run["verdict"] in _VERDICTS
             and all(value is None or isinstance(value, str) for value in _texts(run))
             and all(map(_is_engine, run["engines"]))
         )

@@ -55,8 +55,10 @@ def write(document: Mapping[str, Any], folder: Path, drawn: Mapping[str, bytes] 
         for name in reversed(files):
             write_atomically(folder / name, files[name])
         _remove_stale(folder, texts)
-        for name in _pictures_in(folder) - pictures.referenced(shown):
-            (folder / name).unlink()
+        # Behind a link lies somebody else's folder.
+        if not (folder / pictures.FOLDER).is_symlink():
+            for name in _pictures_in(folder) - pictures.referenced(shown):
+                (folder / name).unlink()
     except OSError as error:
         raise ReportError("the report cannot be written", where=folder, found=error) from error
     return [folder / name for name in texts]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from trtcheck.metrics.confusion import Changes, Confusion
 from trtcheck.report import pictures
-from trtcheck.report.view.matrices import HEAT_LEVELS, MATRIX_CLASSES
+from trtcheck.report.view.matrices import MATRIX_CLASSES
 from trtcheck.samples import png
 
 if TYPE_CHECKING:
@@ -20,18 +21,28 @@ BLOCKS = 200
 PIXELS = 400
 """About how many pixels a side has."""
 SIDES = ("before", "after", "difference")
+SHADES = 5
+"""Of wrong answers, and of changes: from a single image to the largest number there is."""
+PALE = 4
+"""Shades of right answers, pale beside the wrong ones, which a matrix is looked at for."""
 
-# The shades of the heat maps on a light ground: white, nine blues for what is right, nine reds for what is
-# wrong, and the frame. A picture brings its ground along, for dark pages too.
-_BLUES = ("eef4fd", "dde9fb", "c9ddf8", "b3cff5", "9bc0f1", "82afeb", "2e69b8", "20589f", "164882")
-_REDS = ("fff1ec", "ffe1d7", "ffcebf", "ffb9a5", "fda18a", "f5876e", "bf3425", "a5261a", "891a12")
-_PALETTE = bytes.fromhex("".join(("ffffff", *_BLUES, *_REDS, "57606c")))
-_FRAME = 19
+# A picture brings its ground along, for dark pages too. On white the palest red and blue stand out as
+# graphics must (WCAG 1.4.11: 3 to 1). Sixteen colours take half a byte each.
+_GROUND, _FRAME = "ffffff", "57606c"
+_BLUES = ("5b93dc", "3d79cb", "2560ac", "164882", "0c2f5c")
+_REDS = ("e8705a", "d9503d", "bf3425", "9c1f16", "6f100b")
+_PALES = ("dbe7f6", "c3d7f0", "a9c5ea", "8fb2e2")
+_PALETTE = bytes.fromhex("".join((_GROUND, *_BLUES, *_REDS, *_PALES, _FRAME)))
+_FIRST_PALE = 1 + 2 * SHADES
 
 
 def names(evaluation: Evaluation) -> dict[str, str] | None:
-    """Paths of an engine's pictures by what they show; None where a matrix with numbers is shown instead."""
-    if evaluation.labels is None or len(evaluation.classes) <= MATRIX_CLASSES:
+    """Paths of an engine's pictures by what they show; None where there is nothing to draw.
+
+    That is where no image has a label, and where a matrix with numbers is shown instead.
+    """
+    labels = evaluation.labels
+    if labels is None or not labels.counted.any() or len(evaluation.classes) <= MATRIX_CLASSES:
         return None
     return {side: pictures.name(evaluation.model, evaluation.engine, f"confusion-{side}") for side in SIDES}
 
@@ -40,80 +51,81 @@ def of(evaluations: Iterable[Evaluation]) -> dict[str, bytes]:
     """The pictures of all engines of many classes, as PNG files by their path."""
     found: dict[str, bytes] = {}
     for evaluation in evaluations:
-        paths = names(evaluation)
-        if paths is not None:
-            drawn = shades(evaluation)
-            found |= {paths[side]: png(picture(drawn[side])) for side in SIDES}
+        paths, labels, classes = names(evaluation), evaluation.labels, len(evaluation.classes)
+        if paths is not None and labels is not None:
+            before = Confusion.of(labels.truth, labels.reference, classes)
+            drawn = shades(before, Confusion.of(labels.truth, labels.candidate, classes))
+            found |= {path: png(picture(drawn[side])) for side, path in paths.items()}
     return found
 
 
-def shades(evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """The shades of all fields of the three pictures, rows the truth: 0 none, 1 to 9 right, -1 to -9 wrong.
+def shades(before: Confusion, after: Confusion) -> dict[str, np.ndarray]:
+    """The shades of all fields of the three pictures, rows the truth.
+
+    Wrong answers and changes go by the logarithm of their number: a single image is seen, too. A field that
+    several classes share holds all their images; in the difference its largest change, so that none is
+    averaged away.
 
     Returns:
-        int8 (B, B) or (B, B + 2) by side; the last column is "no answer", behind an empty one, where there
-        is any. A field of several classes shows the share of its rows; of the difference the largest
-        change among its fields, so that none is averaged away.
+        uint8 indices of colours (B, B), or (B, B + 2) with "no answer" as the last column, behind an empty
+        one, where there is any.
     """
-    labels = evaluation.judged_labels()
-    counted = labels.counted
-    truth, classes = labels.truth[counted], len(evaluation.classes)
-    sides = {"before": labels.reference[counted], "after": labels.candidate[counted]}
-    blocks = min(BLOCKS, classes)
-    gap = 2 if any((answers < 0).any() for answers in sides.values()) else 0
+    blocks = min(BLOCKS, before.classes)
+    gap = 2 if any((side.answer == side.classes).any() for side in (before, after)) else 0
     shape = (blocks, blocks + gap)
-    found = {side: _counted(truth, answers, classes, shape) for side, answers in sides.items()}
-    return {**found, "difference": _changed(truth, sides["before"], sides["after"], classes, shape)}
+    sides = {side: _summed(found, shape) for side, found in (("before", before), ("after", after))}
+    most = max(int(wrong.max()) for _, wrong in sides.values())  # one scale, so that both can be compared
+    return {
+        **{side: _counted(right, wrong, most) for side, (right, wrong) in sides.items()},
+        "difference": _changed(Changes.of(before, after), before.classes, shape),
+    }
 
 
-def _block(labels: np.ndarray, classes: int, shape: tuple[int, int]) -> np.ndarray:
-    """The field of every label; the last one for no answer."""
-    blocks = shape[0]
-    return np.where(labels < 0, shape[1] - 1, labels.astype(np.int64) * blocks // classes)
+def _places(truth: np.ndarray, answer: np.ndarray, classes: int, shape: tuple[int, int]) -> np.ndarray:
+    """The field of every pair, in the flat picture."""
+    row, column = (labels * shape[0] // classes for labels in (truth, answer))
+    return np.asarray(row * shape[1] + np.where(answer == classes, shape[1] - 1, column))
 
 
-def _counted(truth: np.ndarray, answers: np.ndarray, classes: int, shape: tuple[int, int]) -> np.ndarray:
-    row, column = _block(truth, classes, shape), _block(answers, classes, shape)
-    support = np.maximum(np.bincount(row, minlength=shape[0]), 1)[:, None]
-    cells, right = row * shape[1] + column, truth == answers
-
-    def share(chosen: np.ndarray) -> np.ndarray:
-        return np.bincount(cells[chosen], minlength=shape[0] * shape[1]).reshape(shape) / support
-
-    hits, misses = share(right), share(~right)
-    # One per cent of errors has to be seen, too: wrong answers go by the root of their share.
-    wrong = np.where(misses > 0, 1 + (np.sqrt(misses) * (HEAT_LEVELS - 2)).astype(int), 0)
-    good = np.where(hits > 0, np.maximum(np.rint(hits * (HEAT_LEVELS - 1)).astype(int), 1), 0)
-    return np.where(hits > 0, good, -np.minimum(wrong, HEAT_LEVELS - 1)).astype(np.int8)
+def _summed(found: Confusion, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the right answers of each row, where these stand, and number of wrong ones, by field."""
+    places = _places(found.truth, found.answer, found.classes, shape)
+    right = np.where(found.truth == found.answer, found.counts, 0)
+    hits, misses = (
+        np.bincount(places, counts, shape[0] * shape[1]).reshape(shape)
+        for counts in (right, found.counts - right)
+    )
+    return hits / np.maximum((hits + misses).sum(axis=1, keepdims=True), 1), misses
 
 
-def _changed(
-    truth: np.ndarray, before: np.ndarray, after: np.ndarray, classes: int, shape: tuple[int, int]
-) -> np.ndarray:
-    width = classes + 1
-    rows = truth.astype(np.int64) * width
-    cells = np.concatenate([rows + np.where(side < 0, classes, side) for side in (after, before)])
-    signs = np.repeat((1, -1), len(truth))
-    # Only cells that hold an image are met, whatever the number of classes.
-    found, place = np.unique(cells, return_inverse=True)
-    change = np.bincount(place.ravel(), weights=signs, minlength=len(found))
-    found, change = found[change != 0], change[change != 0]
-    row, column = found // width, found % width
-    good = np.where(row == column, change, -change)
-    strength = np.log2(1 + np.abs(good))
-    level = np.ceil(strength / max(strength.max(initial=0.0), 1e-9) * (HEAT_LEVELS - 1))
-    order = np.argsort(np.abs(good), kind="stable")  # the largest change of a field is written last
-    out = np.zeros(shape, np.int8)
-    places = (_block(row, classes, shape), _block(np.where(column == classes, -1, column), classes, shape))
-    out[places[0][order], places[1][order]] = (np.sign(good) * level)[order]
-    return out
+def _steps(counts: np.ndarray, most: int) -> np.ndarray:
+    """Shades of numbers, 0 for none, 1 for a single image to `SHADES` for *most*."""
+    grown = np.log(np.maximum(counts, 1)) / np.log(max(most, 2))
+    return np.where(counts > 0, 1 + np.rint(grown * (SHADES - 1)), 0).astype(np.uint8)
 
 
-def picture(levels: np.ndarray) -> Image.Image:
-    """The picture of the shades (R, C), with a frame."""
-    size = max(1, PIXELS // len(levels))
-    colours = np.where(levels < 0, HEAT_LEVELS - 1 - levels, levels).astype(np.uint8)
-    whole = np.pad(np.kron(colours, np.ones((size, size), np.uint8)), 1, constant_values=_FRAME)
+def _counted(right: np.ndarray, wrong: np.ndarray, most: int) -> np.ndarray:
+    pale = _FIRST_PALE + np.minimum(right * PALE, PALE - 1).astype(np.uint8)
+    red = np.where(wrong > 0, SHADES + _steps(wrong, most), 0)
+    return np.where(right > 0, pale, red).astype(np.uint8)
+
+
+def _changed(changes: Changes, classes: int, shape: tuple[int, int]) -> np.ndarray:
+    change = changes.after - changes.before
+    size = np.abs(change)
+    better = (change > 0) == (changes.truth == changes.answer)
+    colours = _steps(size, int(size.max(initial=0))) + np.where(better, 0, SHADES)
+    order = np.argsort(size, kind="stable")  # the largest change of a field is written last
+    drawn = np.zeros(shape, np.uint8)
+    drawn.ravel()[_places(changes.truth, changes.answer, classes, shape)[order]] = colours[order]
+    return drawn
+
+
+def picture(drawn: np.ndarray) -> Image.Image:
+    """The picture of the indices of colours (R, C), with a frame."""
+    size = max(1, PIXELS // len(drawn))
+    fields = np.kron(drawn, np.ones((size, size), np.uint8))
+    whole = np.pad(fields, 1, constant_values=len(_PALETTE) // 3 - 1)
     image = Image.frombytes("P", (whole.shape[1], whole.shape[0]), whole.tobytes())
     image.putpalette(_PALETTE)
     return image

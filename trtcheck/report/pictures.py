@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Collection, Mapping, Sequence
-from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck.digests import short
-from trtcheck.report.view.links import slug
+from trtcheck.report.view.links import numbered, slug
 from trtcheck.samples import MARK
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def thumbnails(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
         )
     found: dict[str, bytes] = {}
     weight = 0
-    for turn in zip_longest(*queues):
+    for turn in itertools.zip_longest(*queues):
         for path, content in filter(None, turn):
             if path in found or weight + len(content) > MOST_BYTES or len(found) == MOST_THUMBNAILS:
                 continue
@@ -74,20 +76,43 @@ def thumbnails(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
 
 def only(document: Mapping[str, Any], there: Collection[str]) -> Mapping[str, Any]:
     """*document* without mention of pictures that are not *there*."""
-    if referenced(document) <= set(there):
-        return document
-    return {**document, "engines": [_only(engine, there) for engine in document["engines"]]}
+    return document if referenced(document) <= set(there) else moved(document, {path: path for path in there})
 
 
-def _only(engine: Mapping[str, Any], there: Collection[str]) -> Mapping[str, Any]:
+def moved(document: Mapping[str, Any], paths: Mapping[str, str]) -> Mapping[str, Any]:
+    """*document* with the new paths of its pictures; those that are not among the old *paths* are gone."""
+    return {**document, "engines": [_moved(engine, paths) for engine in document["engines"]]}
+
+
+def _moved(engine: Mapping[str, Any], paths: Mapping[str, str]) -> Mapping[str, Any]:
     drawn = engine.get("confusion_pictures")
-    if drawn and not set(drawn.values()) <= set(there):
-        engine = {**engine, "confusion_pictures": None}
+    if drawn:
+        whole = drawn.values() <= paths.keys()
+        new = {side: paths[path] for side, path in drawn.items()} if whole else None
+        engine = {**engine, "confusion_pictures": new}
     flips = engine.get("flips")
     if not flips:
         return engine
-    worst = [
-        {**row, "picture": row.get("picture") if row.get("picture") in there else None}
-        for row in flips["worst"]
-    ]
+    worst = [{**row, "picture": paths.get(row.get("picture") or "")} for row in flips["worst"]]
     return {**engine, "flips": {**flips, "worst": worst}}
+
+
+_SAFE = re.compile(rf"{FOLDER}/[a-z0-9-]+\.png")
+
+
+def read(folder: Path, path: str) -> bytes | None:
+    """The picture at *path* below a report's *folder*; None where there is none of ours."""
+    if not _SAFE.fullmatch(path):
+        return None  # a report.json may come from anywhere: it names no files outside of its folder
+    try:
+        content = (folder / path).read_bytes()
+    except OSError:
+        return None
+    return content if is_own(content) else None
+
+
+def free_name(path: str, content: bytes, taken: Mapping[str, bytes]) -> str:
+    """*path*, or one like it where another picture is called so already."""
+    stem = path.removesuffix(".png")
+    names = (f"{numbered(stem, number)}.png" for number in itertools.count(1))
+    return next(name for name in names if taken.get(name, content) == content)

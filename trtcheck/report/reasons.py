@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 
+def findings(message: str) -> list[str]:
+    """The findings of an item's *message*, which stand between ``"; "``; inside brackets that is a comma."""
+    found, depth, start = [], 0, 0
+    for place, sign in enumerate(message):
+        depth += (sign == "(") - (sign == ")" and depth > 0)
+        if depth == 0 and message.startswith("; ", place):
+            found.append(message[start:place])
+            start = place + 2
+    return [*found, message[start:]]
+
+
 def worst_first(message: str, overflow: str | None) -> list[str]:
     """The findings of an item's *message*, with the node that overflows before what it does.
 
@@ -11,8 +22,8 @@ def worst_first(message: str, overflow: str | None) -> list[str]:
         overflow: The sentence on the nodes that overflow, which ends the messages of what it explains.
     """
     if not overflow or not message.endswith(f"; {overflow}"):
-        return message.split("; ")
-    return [overflow, *message.removesuffix(f"; {overflow}").split("; ")]
+        return findings(message)
+    return [overflow, *findings(message.removesuffix(f"; {overflow}"))]
 
 
 def first_of(findings: list[str], most: int) -> list[str]:

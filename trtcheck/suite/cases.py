@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from dataclasses import replace
@@ -52,6 +53,23 @@ def read_suite(path: Path) -> tuple[Case, ...]:
     if models is None or not models.values:
         raise SuiteError("names no model", where=path, expected="a table [models.NAME]", found="none")
     return tuple(_case(models.required_table(name), name) for name in models.values)
+
+
+def find_case(path: Path, model: str) -> Case:
+    """The case called *model* in the suite file *path*.
+
+    Raises:
+        SuiteError: The file cannot be used.
+        OptionError: It has no such model.
+    """
+    cases = {case.name: case for case in read_suite(path)}
+    if model not in cases:
+        close = difflib.get_close_matches(model, cases, n=1)
+        raise OptionError(
+            f"there is no model '{model}'", where=path, expected=f"one of: {', '.join(cases)}", found=model,
+            hint=f"did you mean {close[0]}?" if close else None,
+        )  # fmt: skip
+    return cases[model]
 
 
 def default_engines(case: Case, path: Path) -> tuple[EngineSpec, ...]:

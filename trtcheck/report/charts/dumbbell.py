@@ -10,7 +10,7 @@ from trtcheck.report.charts.chart import Chart, Key
 from trtcheck.report.charts.marks import Mark
 from trtcheck.report.charts.scales import Linear
 from trtcheck.report.view import formats
-from trtcheck.report.view.classes_page import LISTED_BELOW
+from trtcheck.report.view.room import Room
 from trtcheck.report.view.statuses import STATUSES
 
 MOST_ROWS, FEWER_ROWS = 20, 12
@@ -21,7 +21,7 @@ _LEFT, _RIGHT, _TOP, _STEP = 170, 500, 18, 22
 Record = Mapping[str, Any]
 
 
-def of_classes(rows: Sequence[Record], figure: str, anchor: str, numbers: str) -> Chart | None:
+def of_classes(rows: Sequence[Record], figure: str, anchor: str, numbers: str, room: Room) -> Chart | None:
     """The picture of the worst classes.
 
     Args:
@@ -30,6 +30,7 @@ def of_classes(rows: Sequence[Record], figure: str, anchor: str, numbers: str) -
         figure: ``"recall"`` or ``"precision"``.
         anchor: Id of the picture.
         numbers: Id of the table that has the numbers.
+        room: How much the page may hold.
 
     Returns:
         The picture; None where nothing is defined before or after.
@@ -37,7 +38,7 @@ def of_classes(rows: Sequence[Record], figure: str, anchor: str, numbers: str) -
     defined = [row for row in rows if row["before"] is not None or row["after"] is not None]
     if not defined:
         return None
-    shown = _chosen(defined)
+    shown = _chosen(defined, MOST_ROWS if len(defined) <= room.classes else FEWER_ROWS)
     ends = (end for row in shown for end in (row["before"], row["after"], row.get("floor"), *_ends(row)))
     scale = Linear.around((end for end in ends if end is not None), _LEFT, _RIGHT, least=0.02)
     scale = Linear(max(scale.low, 0.0), min(scale.high, 1.0), _LEFT, _RIGHT)
@@ -60,9 +61,8 @@ def of_classes(rows: Sequence[Record], figure: str, anchor: str, numbers: str) -
     )
 
 
-def _chosen(rows: Sequence[Record]) -> list[Record]:
+def _chosen(rows: Sequence[Record], most: int) -> list[Record]:
     """The first of *rows*, and key classes in any case, as far as they fit."""
-    most = MOST_ROWS if len(rows) <= LISTED_BELOW else FEWER_ROWS
     key = [row for row in rows if row.get("key")][:most]
     others = [row for row in rows if not row.get("key")][: most - len(key)]
     kept = {id(row) for row in (*key, *others)}

@@ -18,6 +18,8 @@ _LEFT, _TOP, _BOTTOM = 60, 34, 200
 _EXACT = 46
 """Pixels of the bar of those without error."""
 MOST_BARS = 28
+_FAR = 1e120
+"""Errors beyond it, and below its reciprocal, stand at the picture's ends."""
 
 
 def of_output(row: Mapping[str, Any], anchor: str, limit: float | None) -> Chart | None:
@@ -41,6 +43,7 @@ def of_output(row: Mapping[str, Any], anchor: str, limit: float | None) -> Chart
     up = Linear.around([exact, *(share for _, _, share in shares)], _BOTTOM, _TOP, zero=True, wanted=4)
     edges = [low for low, _, _ in shares] + [high for _, high, _ in shares]
     edges += [limit] if limit else []
+    edges = [min(max(edge, 1 / _FAR), _FAR) for edge in edges]
     start = _LEFT + _EXACT + 16
     across = Log.around(edges, start, WIDTH - 14) if edges else Log(1e-9, 1.0, start, WIDTH - 14)
     return Chart(
@@ -76,7 +79,7 @@ def _merged(bins: list[list[int]]) -> list[tuple[float, float, int]]:
 
 
 def _two(exponent: int) -> float:
-    return math.ldexp(1.0, min(exponent, 1023))
+    return math.ldexp(1.0, exponent) if exponent < 1024 else math.inf
 
 
 def _power(value: float) -> str:

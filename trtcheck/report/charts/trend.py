@@ -117,7 +117,7 @@ def _line(
     ends = {run for part in parts for run in (part[0][0], part[-1][0])}
     for run, value in points:
         if len(labels) <= FEW or run in ends or run in series.hollow:
-            title = f"{series.name}, {labels[run]}: {shown(value)}"
+            title = f"{series.name}, {labels[run]}: {shown(value)}" if len(labels) <= FEW else ""
             kind = "hollow" if run in series.hollow else ""
             found.append(marks.point(across(run), up(value), number, kind, title, size=3.5))
     return found

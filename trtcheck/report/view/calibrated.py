@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from trtcheck.case import Check
 from trtcheck.names import listed, percent
+from trtcheck.report.charts import shares
+from trtcheck.report.charts.chart import Chart
 from trtcheck.report.view import formats
 from trtcheck.report.view.facts import Fact, fact, known
 from trtcheck.report.view.records import Record
@@ -15,12 +17,15 @@ from trtcheck.report.view.tables import Column, Row, Table, folding, of_classes
 SHOWN_TENSORS = 15
 SHOWN_NAMES = 10
 ABOVE = "▲"
+_RANGES = "calibration-ranges"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the check of the calibration found."""
+    """What the check of the calibration found: in words, as a picture, and with all figures."""
 
+    findings: tuple[str, ...]
+    charts: tuple[Chart, ...]
     facts: tuple[Fact, ...]
     tables: tuple[Table, ...]
 
@@ -30,8 +35,80 @@ def of_items(items: Iterable[Record]) -> Calibration | None:
     for item in items:
         if item["check"] == Check.CALIBRATION.value and (item.get("overlap") or item.get("saturation")):
             tables = (_copies(item["overlap"]), _classes(item["coverage"]), _tensors(item))
-            return Calibration(_facts(item), tuple(table for table in tables if table is not None))
+            return Calibration(
+                findings=tuple(filter(None, (_copied(item), _seen_classes(item), _outside(item)))),
+                charts=_chart(item),
+                facts=_facts(item),
+                tables=tuple(table for table in tables if table is not None),
+            )
     return None
+
+
+def _copied(item: Record) -> str | None:
+    overlap = item["overlap"]
+    if not overlap:
+        return None
+    exact, resized, evaluated = overlap["exact"], overlap["resized"], formats.grouped(overlap["evaluated"])
+    if not exact and not resized:
+        return f"None of the {evaluated} evaluation images was found among the calibration images."
+    kinds = {"exactly": exact, "at another size": resized}
+    counts = " and ".join(f"{formats.grouped(count)} {kind}" for kind, count in kinds.items() if count)
+    return f"Calibration images are evaluated, too: of {evaluated} images {counts}."
+
+
+def _seen_classes(item: Record) -> str | None:
+    coverage = item["coverage"]
+    if not coverage or not coverage["counts"]:
+        return None
+    missing, counts = coverage["missing"], coverage["counts"]
+    if missing:
+        share = f"{formats.grouped(len(missing))} of {formats.number_of(len(counts), 'class', 'classes')}"
+        return f"The calibration has not seen {share}: {listed(missing, SHOWN_NAMES)}."
+    rarest, commonest = (choose(counts, key=counts.__getitem__) for choose in (min, max))
+    least, most = counts[rarest], counts[commonest]
+    if least == most:
+        return f"The calibration has seen every class in {formats.number_of(least, 'image', 'images')}."
+    ends = f"{formats.grouped(least)} ('{rarest}') to {formats.grouped(most)} ('{commonest}')"
+    return f"The calibration has seen every class, in {ends} images."
+
+
+def _outside(item: Record) -> str | None:
+    rows = (item["saturation"] or {}).get("rows")
+    if not rows:
+        return None
+    limit, tensors = item["limits"]["saturation"], item["saturation"]["tensors"]
+    above, worst = sum(row["share"] > limit for row in rows), rows[0]
+    if not worst["share"]:
+        return "No value of the quantized tensors lies outside its calibrated range."
+    most = f"most of all '{worst['tensor']}', with {percent(worst['share'])}"
+    if not above:
+        return f"No quantized tensor has more than {percent(limit)} of its values outside its range; {most}."
+    # Of many tensors only the worst are recorded.
+    count = f"At least {above}" if above == len(rows) < tensors else formats.grouped(above)
+    return (
+        f"{count} of {formats.number_of(tensors, 'quantized tensor', 'quantized tensors')} "
+        f"{'has' if above == 1 else 'have'} more than {percent(limit)} of the values outside the calibrated "
+        f"range; {most}."
+    )
+
+
+def _chart(item: Record) -> tuple[Chart, ...]:
+    """The tensors with values outside their ranges; none where there are too few to compare."""
+    rows = (item["saturation"] or {}).get("rows") or ()
+    outside = [(row["tensor"], row["share"]) for row in rows if row["share"] > 0]
+    if len(outside) < 2:
+        return ()
+    more = f": the worst {shares.MOST_ROWS}" if len(outside) > shares.MOST_ROWS else ""
+    drawn = shares.bars(
+        outside,
+        item["limits"]["saturation"],
+        anchor="calibration-picture",
+        title=f"Values outside the calibrated ranges{more}",
+        words="share of the evaluation's values outside the range",
+        told=_outside(item) or "",
+        numbers=_RANGES,
+    )
+    return (drawn,)
 
 
 def _facts(item: Record) -> tuple[Fact, ...]:
@@ -102,7 +179,9 @@ def _classes(coverage: Record | None) -> Table | None:
     ordered = sorted(coverage["counts"].items(), key=lambda found: int(found[1]))
     rows = [Row(name, (formats.count(count),)) for name, count in ordered]
     caption = "Calibration images of every class, fewest first"
-    return of_classes("calibration-classes", caption, (Column("calibration images"),), rows)
+    table = of_classes("calibration-classes", caption, (Column("calibration images"),), rows)
+    even = len(set(coverage["counts"].values())) == 1
+    return folding(table, 0) if even else table  # a sentence says as much
 
 
 def _tensors(item: Record) -> Table | None:
@@ -123,7 +202,7 @@ def _tensors(item: Record) -> Table | None:
     caption = f"Evaluation values beside the calibrated ranges, worst first; limit {percent(limit)} outside"
     if saturation["tensors"] > len(rows):
         caption += f": {len(rows)} of {formats.grouped(saturation['tensors'])} tensors"
-    table = Table("calibration-ranges", caption, "tensor", columns, rows, unit="tensors")
+    table = Table(_RANGES, caption, "tensor", columns, rows, unit="tensors")
     return folding(table, SHOWN_TENSORS)
 
 

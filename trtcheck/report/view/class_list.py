@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trtcheck.report.view import formats
-from trtcheck.report.view.classes_page import LISTED_BELOW
 from trtcheck.report.view.links import class_page
 from trtcheck.report.view.records import Record, fall
+from trtcheck.report.view.room import Room
 from trtcheck.report.view.tables import descending
 
-COMPLETE = 100
-"""Up to so many classes every order lists them all."""
 SHOWN = 20
 """Classes of an order that does not list them all."""
 
@@ -49,33 +47,34 @@ class ClassList:
     count: str
 
 
-def of_engine(engine: Record, worst: str) -> ClassList | None:
+def of_engine(engine: Record, worst: str, room: Room) -> ClassList | None:
     """The classes of *engine*; None where there are none.
 
     Args:
         engine: The engine.
         worst: Id of the table that has them worst first.
+        room: How much the page may hold.
     """
     classes: Sequence[Record] = engine["classes"]
     if not classes:
         return None
-    many = len(classes) > LISTED_BELOW
+    many = len(classes) > room.classes
     return ClassList(
         worst=worst,
-        orders=tuple(_order(classes, *order) for order in _ORDERS if order[2] is not None or not many),
+        orders=tuple(_order(classes, *order, room) for order in _ORDERS if order[2] is not None or not many),
         page=class_page(engine["model"]) if many else None,
         count=formats.grouped(len(classes)),
     )
 
 
 def _order(
-    classes: Sequence[Record], anchor: str, name: str, key: Callable[[Record], object] | None
+    classes: Sequence[Record], anchor: str, name: str, key: Callable[[Record], object] | None, room: Room
 ) -> Order:
     if key is None:
         chosen = list(classes)
     else:
         ordered = sorted(classes, key=key)  # type: ignore[arg-type]
-        chosen = ordered if len(classes) <= COMPLETE else ordered[:SHOWN]
+        chosen = ordered if len(classes) <= room.classes // 2 else ordered[:SHOWN]
     count = formats.grouped(len(classes))
     if len(chosen) == len(classes):
         caption = f"All {count} classes, {name}"

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trtcheck.report.view import formats
+from trtcheck.report.view import formats, room
 from trtcheck.report.view.links import class_page, page_names
 from trtcheck.report.view.records import Record, pair
 from trtcheck.report.view.statuses import STATUSES, Status
 from trtcheck.report.view.tables import descending
 
-LISTED_BELOW = 200
-"""Up to so many classes an engine's own page lists them all."""
 MOST_ENGINES = 6
 MOST = 5000
 """Classes of a page; where they are more, those that lost most recall in any engine."""
@@ -46,12 +44,13 @@ class ClassesView:
 def class_pages(document: Record) -> tuple[ClassesView, ...]:
     """The pages of the models of *document* whose classes are too many for their engines' own pages."""
     pages = page_names(document)
+    whole = room.of_report(len(pages)).classes
     found = []
     for model in document["models"]:
         engines = [
             engine
             for engine in document["engines"]
-            if engine["model"] == model["name"] and len(engine["classes"]) > LISTED_BELOW
+            if engine["model"] == model["name"] and len(engine["classes"]) > whole
         ]
         # Reports of several jobs may hold one model with other classes: they have no row in common.
         engines = [engine for engine in engines if _names(engine) == _names(engines[0])]

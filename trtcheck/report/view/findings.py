@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from trtcheck.report import reasons
 from trtcheck.report.view.formats import shown_engine
 from trtcheck.report.view.links import check_anchor
 from trtcheck.report.view.records import CHECKS, PER_CLASS, Pair, Record, pair
@@ -161,8 +162,7 @@ def _warned(model: str, text: str, group: Sequence[tuple[Record, str]], pages: M
 
 def clauses(item: Record) -> list[str]:
     """The message of an item in parts that each name one finding."""
-    message: str = item["message"]
-    return message.split("; ")
+    return reasons.findings(item["message"])
 
 
 def _detail(item: Record) -> str | None:

@@ -76,8 +76,9 @@ def digest(value: str | None) -> str | None:
 
 
 def shown_engine(engine: str) -> str:
-    """The engine as people write it: precisions in capitals, files as they are named."""
-    return engine.upper() if engine in _PRECISIONS else engine
+    """The engine as people write it: precisions in capitals (also before a job's name), files as they are."""
+    name, at, job = engine.partition(" @ ")
+    return f"{name.upper()}{at}{job}" if name in _PRECISIONS else engine
 
 
 def answer(name: str | None) -> str:

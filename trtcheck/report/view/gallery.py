@@ -7,17 +7,13 @@ from dataclasses import dataclass
 
 from trtcheck.report.view import formats
 from trtcheck.report.view.records import Record
+from trtcheck.report.view.room import Room
 from trtcheck.report.view.statuses import Status
 from trtcheck.report.view.tables import Column, Row, Table, folding
 
-MOST_CARDS = 48
-FEWEST_CARDS = 8
-CARDS_OF_A_REPORT = 1200
-"""Cards of all pages together, shared out where engines are many, so that pages stay light."""
 SHOWN_FLIPS = 50
 """Changed answers of a table before the rest is folded."""
-FEW_FLIPS = 25
-"""Changed answers of a table where engines are many."""
+_LEAST = 0.001  # of the probabilities that can be told with three digits
 
 BROKEN = Status("broken", "✗", 0)
 FIXED = Status("fixed", "✓", 1)
@@ -40,7 +36,7 @@ class Card:
 
     Attributes:
         anchor: Its id on the page.
-        index: Its position in the data.
+        place: What it is and its position in the data.
         file: Its file, or None.
         picture: Path of its thumbnail below the report, or None.
         row: What it holds, where it is no image, or None.
@@ -51,7 +47,7 @@ class Card:
     """
 
     anchor: str
-    index: str
+    place: str
     file: str | None
     picture: str | None
     row: str | None
@@ -91,21 +87,19 @@ class Gallery:
     rest: Table | None
 
 
-def of_engine(engine: Record, engines: int) -> Gallery | None:
-    """The gallery of *engine* in a report of that many *engines*; None where no answer is known."""
+def of_engine(engine: Record, room: Room) -> Gallery | None:
+    """The gallery of *engine*, as far as the page has *room*; None where no answer is known."""
     flips = engine["flips"]
     if flips is None:
         return None
     worst = list(flips["worst"])
-    shown = min(MOST_CARDS, max(FEWEST_CARDS, CARDS_OF_A_REPORT // max(engines, 1)))
-    chosen = [flip for flip in worst if flip.get("picture") or flip.get("row")][:shown]
+    chosen = [flip for flip in worst if flip.get("picture") or flip.get("row")][: room.cards]
     indices = {flip["index"] for flip in chosen}
     groups: dict[str | None, list[Record]] = {}
     for flip in chosen:
         groups.setdefault(flip["truth"], []).append(flip)
     ordered = sorted(groups.items(), key=lambda group: _order(*group))
-    rest = [flip for flip in worst if flip["index"] not in indices]
-    rest = rest if shown == MOST_CARDS else rest[:FEW_FLIPS]
+    rest = [flip for flip in worst if flip["index"] not in indices][: room.flips]
     return Gallery(
         sentence=_sentence(flips["total"], len(chosen)),
         groups=tuple(
@@ -135,14 +129,15 @@ def _sentence(total: int, shown: int) -> str:
 
 def _card(flip: Record) -> Card:
     index = flip["index"]
-    truth = "an unlabelled image" if flip["truth"] is None else f"a '{flip['truth']}'"
+    what = "image" if flip.get("picture") else "input"
+    truth = f"an unlabelled {what}" if flip["truth"] is None else f"a '{flip['truth']}'"
     return Card(
         anchor=f"image-{index}",
-        index=formats.grouped(index),
+        place=f"{what} {formats.grouped(index)}",
         file=flip.get("file"),
         picture=flip.get("picture"),
         row=flip.get("row"),
-        told=f"image {index}, {truth}",
+        told=f"{what} {index}, {truth}",
         kind=_kind(flip),
         before=_answer(flip, "before"),
         after=_answer(flip, "after"),
@@ -150,8 +145,13 @@ def _card(flip: Record) -> Card:
 
 
 def _answer(flip: Record, side: str) -> Answer:
-    best = ((name, formats.share(share) or "") for name, share in flip.get(f"top_{side}") or ())
-    return Answer(formats.answer(flip[side]), formats.share(flip[f"confidence_{side}"]), tuple(best))
+    best = ((name, _probability(share) or "") for name, share in flip.get(f"top_{side}") or ())
+    return Answer(formats.answer(flip[side]), _probability(flip[f"confidence_{side}"]), tuple(best))
+
+
+def _probability(value: float | None) -> str | None:
+    """A probability; one that rounds to nothing is told as a bound, so that it is no zero."""
+    return "< .001" if value is not None and 0 < value < _LEAST / 2 else formats.share(value)
 
 
 def _kind(flip: Record) -> Status:

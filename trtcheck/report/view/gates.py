@@ -97,8 +97,10 @@ def _worst_class(judged: Record, name: str, href: str) -> Iterator[Row]:
         worst = min(rows, key=lambda row: (STATUSES[row["verdict"]].rank, descending(row["drop"])))
         p = "p_adjusted" if judged["test"] == "paired" else "p"
         count = formats.number_of(len(rows), "class", "classes")
-        told = f"{name}: '{worst['name']}', the worst of {count}"
-        yield _row(told, worst["verdict"], _drop_cells(worst, p), href)
+        measured, *rest = _drop_cells(worst, p)
+        yield _row(
+            f"{name}, worst of {count}", worst["verdict"], (f"'{worst['name']}' {measured}", *rest), href
+        )
     pooled = judged["pooled"]
     if pooled["verdict"] != "skipped":
         cells = (

@@ -13,13 +13,13 @@ from trtcheck.report.charts.chart import Chart
 from trtcheck.report.charts.trend import Series, Trend
 from trtcheck.report.view import formats
 from trtcheck.report.view.records import Record, fall
+from trtcheck.report.view.room import Room
 from trtcheck.report.view.statuses import STATUSES
 from trtcheck.report.view.tables import Column, Row, Table, descending
 
-MOST_CLASSES = 5
 MOST_BATCHES = 4
 SHOWN_RUNS = 15
-"""Runs of a table, the newest."""
+"""Runs of the table on the first page, the newest."""
 SHOWN_CHANGES = 4
 
 
@@ -32,7 +32,7 @@ class History:
     tables: tuple[Table, ...]
 
 
-def of_engine(document: Record, engine: Record) -> History | None:
+def of_engine(document: Record, engine: Record, room: Room) -> History | None:
     """The history of *engine*; None where none is kept."""
     kept = document.get("history")
     if not kept:
@@ -45,7 +45,7 @@ def of_engine(document: Record, engine: Record) -> History | None:
     labels = tuple(_label(run) for run, _ in runs)
     dates = tuple(_started(run).strftime("%Y-%m-%d") for run, _ in runs)
     changes = _changes(runs)
-    classes = _chosen(engine, runs[-1][1])
+    classes = _chosen(engine, runs[-1][1], room.lines - 1)
     series = _answers(runs, classes)
     times = _times(runs)
     marked = tuple((number, "; ".join(what)) for number, what in enumerate(changes) if what)
@@ -65,13 +65,15 @@ def of_engine(document: Record, engine: Record) -> History | None:
             significant,
         ),
     )  # fmt: skip
+    shown = range(len(runs))[-room.runs :]
     tables = [
-        _table("history-numbers", "Recall and accuracy of the last runs", runs, changes, series, fraction)
+        _table(
+            "history-numbers", "Recall and accuracy of the last runs", runs, shown, changes, series, fraction
+        )
     ]
     if times:
-        tables.append(
-            _table("history-times", "Median in ms of the last runs", runs, changes, times, significant)
-        )
+        caption = "Median in ms of the last runs"
+        tables.append(_table("history-times", caption, runs, shown, changes, times, significant))
     return History(_sentence(len(runs), kept), tuple(c for c in drawn if c is not None), tuple(tables))
 
 
@@ -95,7 +97,7 @@ def _commit(run: Record, before: str = "") -> str:
     return f"{before}{run['commit'][:7]}" if run.get("commit") else ""
 
 
-def _chosen(engine: Record, newest: Record) -> list[str]:
+def _chosen(engine: Record, newest: Record, most: int) -> list[str]:
     """The classes that are drawn: key classes, those that fell most, and those of lowest recall."""
     recall: Record = newest["recall"]
     key = [name for name in newest["key_classes"] if recall.get(name) is not None]
@@ -103,7 +105,7 @@ def _chosen(engine: Record, newest: Record) -> list[str]:
     known = [name for name, value in recall.items() if value is not None]
     fallen = sorted(known, key=lambda name: descending(fall(before.get(name), recall[name])))
     lowest = sorted(known, key=lambda name: recall[name])
-    return list(dict.fromkeys([*key, *fallen[:2], *lowest]))[:MOST_CLASSES]
+    return list(dict.fromkeys([*key, *fallen[:2], *lowest]))[:most]
 
 
 def _answers(runs: Sequence[tuple[Record, Record]], classes: Sequence[str]) -> tuple[Series, ...]:
@@ -115,7 +117,7 @@ def _answers(runs: Sequence[tuple[Record, Record]], classes: Sequence[str]) -> t
     )
     accuracy = Series("accuracy", tuple(own["accuracy"] for _, own in runs), failed, breaks)
     of_classes = (
-        Series(f"recall of '{name}'", tuple(own["recall"].get(name) for _, own in runs), failed, breaks)
+        Series(f"recall of '{name}'", tuple(own["recall"].get(name) for _, own in runs), breaks=breaks)
         for name in classes
     )
     return tuple(s for s in (accuracy, *of_classes) if any(value is not None for value in s.values))
@@ -171,12 +173,12 @@ def _environment_changes(then: Record, now: Record) -> list[str]:
 
 
 def _table(
-    anchor: str, caption: str, runs: Sequence[tuple[Record, Record]], changes: Sequence[Sequence[str]],
-    series: Sequence[Series], shown: Callable[[float], str],
+    anchor: str, caption: str, runs: Sequence[tuple[Record, Record]], numbers: Sequence[int],
+    changes: Sequence[Sequence[str]], series: Sequence[Series], shown: Callable[[float], str],
 ) -> Table:  # fmt: skip
-    """The numbers of the newest runs, newest first."""
+    """What the *series* were in the runs of these *numbers*, newest first."""
     rows = []
-    for number in reversed(range(max(0, len(runs) - SHOWN_RUNS), len(runs))):
+    for number in reversed(numbers):
         run, own = runs[number]
         values = (s.values[number] for s in series)
         cells = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trtcheck.report import false_alarm
 from trtcheck.report.charts.chart import Chart
-from trtcheck.report.view import facts, formats, history, speed_table, tradeoff
+from trtcheck.report.view import facts, formats, history, jobs, speed_table, tradeoff
 from trtcheck.report.view.changes import SinceApproval, since_approval
 from trtcheck.report.view.facts import Fact
 from trtcheck.report.view.findings import Finding, Warned, findings, warnings
@@ -22,7 +22,7 @@ from trtcheck.report.view.records import (
     worst_first,
 )
 from trtcheck.report.view.sentences import headline, summary
-from trtcheck.report.view.statuses import STATUSES, Status
+from trtcheck.report.view.statuses import STATUSES, WARNING, Status
 from trtcheck.report.view.tables import Table
 from trtcheck.report.view.tradeoff import Tradeoff
 
@@ -92,8 +92,11 @@ class IndexView:
     warnings: tuple[Warned, ...]
     skipped: tuple[Finding, ...]
     history: Table | None
+    jobs: Table | None
+    differences: tuple[str, ...]
     environment: tuple[Fact, ...]
     run: tuple[Fact, ...]
+    warning: Status = WARNING
 
 
 def index(document: Record) -> IndexView:
@@ -123,6 +126,8 @@ def index(document: Record) -> IndexView:
         warnings=warnings(items, pages),
         skipped=found("skipped"),
         history=history.of_index(document),
+        jobs=jobs.of_document(document),
+        differences=tuple(document.get("differences") or ()),
         environment=(
             *facts.of_environment(document["environment"] or {}),
             *facts.of_all_beside(document["engines"]),

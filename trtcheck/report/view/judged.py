@@ -10,9 +10,9 @@ from trtcheck.names import confidence, percent
 from trtcheck.report.charts import dumbbell
 from trtcheck.report.charts.chart import Chart
 from trtcheck.report.view import formats
-from trtcheck.report.view.classes_page import LISTED_BELOW
 from trtcheck.report.view.links import numbered
 from trtcheck.report.view.records import PER_CLASS, Record, fall
+from trtcheck.report.view.room import Room
 from trtcheck.report.view.statuses import STATUSES, Status
 from trtcheck.report.view.tables import (
     AFTER,
@@ -25,8 +25,6 @@ from trtcheck.report.view.tables import (
     of_classes,
 )
 
-WORST = 40
-"""Classes of a table whose others have a page of their own."""
 _VERDICT = Column("verdict", text=True)
 _LIMIT = Column("limit", hint="accepted drop in points")
 _EVIDENCE = {
@@ -77,7 +75,7 @@ def _tabled(
     return tuple(field.column for field in shown), tuple(rows)
 
 
-def class_tables(items: Sequence[Record], check: str) -> tuple[Table, ...]:
+def class_tables(items: Sequence[Record], check: str, room: Room) -> tuple[Table, ...]:
     """Recall or precision of all classes together and of every class, for each item of *check*."""
     judged = [item for item in items if item["check"] == check and item.get("classes")]
     tables = []
@@ -89,7 +87,7 @@ def class_tables(items: Sequence[Record], check: str) -> tuple[Table, ...]:
         if item["test"] != DropTest.PAIRED.value:
             caption = f"{check.capitalize()} of every class, worst first; {_RULES[item['test']]}"
         tables += _pooled(item, item, numbered(f"{check}-pooled", number))
-        tables.append(_classes(item, item, numbered(f"{check}-classes", number), caption))
+        tables.append(_classes(item, item, numbered(f"{check}-classes", number), caption, room))
     return tuple(tables)
 
 
@@ -99,13 +97,13 @@ _RULES = {
 }
 
 
-def dumbbells(items: Sequence[Record], check: str) -> tuple[Chart, ...]:
+def dumbbells(items: Sequence[Record], check: str, room: Room) -> tuple[Chart, ...]:
     """The pictures of the tables of `class_tables`."""
     judged = [item for item in items if item["check"] == check and item.get("classes")]
     drawn = (
         dumbbell.of_classes(
             sorted(item["classes"], key=_worst), check, numbered(f"{check}-picture", number),
-            numbered(f"{check}-classes", number),
+            numbered(f"{check}-classes", number), room,
         )
         for number, item in enumerate(judged, start=1)
     )  # fmt: skip
@@ -130,7 +128,7 @@ def accuracy_table(items: Sequence[Record]) -> Table | None:
     return _accuracy("accuracy-figures", "Accuracy over all labelled images", rows)
 
 
-def baseline_tables(items: Sequence[Record]) -> tuple[Table, ...]:
+def baseline_tables(items: Sequence[Record], room: Room) -> tuple[Table, ...]:
     """The comparisons with the approved baseline: accuracy first, then the worst classes."""
     approved = [item for item in items if item.get("baseline")]
     rows = [
@@ -144,7 +142,7 @@ def baseline_tables(items: Sequence[Record]) -> tuple[Table, ...]:
         judged = [item for item in approved if item["check"] == check and item["baseline"]["classes"]]
         for number, item in enumerate(judged, start=1):
             tables += _pooled(item, item["baseline"], numbered(f"baseline-{check}-pooled", number))
-            tables.append(_baseline_classes(item, numbered(f"baseline-{check}", number)))
+            tables.append(_baseline_classes(item, numbered(f"baseline-{check}", number), room))
     return tuple(tables)
 
 
@@ -152,11 +150,11 @@ def _counted(baseline: Record) -> str:
     return "" if baseline["paired"] else ", from counts alone"
 
 
-def _baseline_classes(item: Record, anchor: str) -> Table:
+def _baseline_classes(item: Record, anchor: str, room: Room) -> Table:
     """The worst classes only: all stand above already, a second thousand rows would only weigh."""
     baseline = item["baseline"]
     caption = f"{item['check'].capitalize()} against the approved baseline{_counted(baseline)}, worst first"
-    table = _classes(item, baseline, anchor, caption, before=_APPROVED)
+    table = _classes(item, baseline, anchor, caption, room, before=_APPROVED)
     if table.folded:
         count = len(baseline["classes"])
         caption += f": {len(table.rows)} of {count} classes, all of them in report.json"
@@ -186,7 +184,9 @@ def _pooled(item: Record, judged: Record, anchor: str) -> list[Table]:
     return [Table(anchor, caption, "classes", columns, rows)]
 
 
-def _classes(item: Record, judged: Record, anchor: str, caption: str, *, before: Column = BEFORE) -> Table:
+def _classes(
+    item: Record, judged: Record, anchor: str, caption: str, room: Room, *, before: Column = BEFORE
+) -> Table:
     """The classes of *judged*, which is the *item* itself or its comparison with the baseline."""
     check = item["check"]
     p, p_field = _p_of_classes(judged["test"], paired=judged.get("paired", True))
@@ -204,7 +204,7 @@ def _classes(item: Record, judged: Record, anchor: str, caption: str, *, before:
         _Field(_DETECTABLE[check], lambda r: formats.points(r["detectable"])),
     )
     ordered = sorted(judged["classes"], key=_worst)
-    kept = ordered if len(ordered) <= LISTED_BELOW else ordered[:WORST]
+    kept = ordered if len(ordered) <= room.classes else ordered[: room.worst]
     if len(kept) < len(ordered):
         failed = sum(row["verdict"] == "fail" for row in ordered)
         caption += f"; {len(kept)} of {formats.grouped(len(ordered))} classes, {formats.grouped(failed)} fail"

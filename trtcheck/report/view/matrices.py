@@ -113,7 +113,7 @@ def matrix_pictures(engine: Record) -> tuple[MatrixPicture, ...]:
     told = {
         "before": f"Confusion of the reference over {classes}; accuracy {share(accuracy.get('before'))}",
         "after": f"Confusion of this engine over {classes}; accuracy {share(accuracy.get('after'))}",
-        "difference": f"What changed; {_counts_of_changes(engine)}",
+        "difference": f"What changed over {classes}: {_changes_told(engine)}",
     }
     captions = {
         "before": "Before: the reference",
@@ -125,7 +125,18 @@ def matrix_pictures(engine: Record) -> tuple[MatrixPicture, ...]:
     )
 
 
-def _counts_of_changes(engine: Record) -> str:
-    more = sum(row["after"] > row["before"] for row in engine["confusions"])
-    fewer = len(engine["confusions"]) - more
-    return f"of the largest changes {more} are confusions that appeared and {fewer} are ones that vanished"
+def _changes_told(engine: Record) -> str:
+    """How many confusions changed, and which the most: ``1 appeared; the largest change is …``."""
+    listed = engine["confusions"]
+    if not listed:
+        return "no confusion"
+    totals = engine.get("changed_confusions") or {}
+    counts = [
+        f"{grouped(totals[direction])} {direction}"
+        for direction in ("appeared", "vanished")
+        if totals.get(direction)
+    ]
+    first = listed[0]
+    pair = f"{first['truth']} taken for {answer(first['answer'])}"
+    largest = f"{pair}, {grouped(first['before'])} before and {grouped(first['after'])} after"
+    return "; ".join(filter(None, [" and ".join(counts), f"the largest change is {largest}"]))

@@ -10,6 +10,7 @@ from trtcheck.report.charts import dumbbell, histogram
 from trtcheck.report.charts.chart import Chart
 from trtcheck.report.view import formats
 from trtcheck.report.view.records import Record, fall
+from trtcheck.report.view.room import Room
 from trtcheck.report.view.statuses import STATUSES
 from trtcheck.report.view.tables import (
     AFTER,
@@ -26,11 +27,9 @@ from trtcheck.report.view.tables import (
 SHOWN_CONFUSIONS = 10
 """Confusions listed beside a matrix before the rest is folded."""
 MOST_HISTOGRAMS = 6
-MOST_CLASSES = 200
-"""Classes of a table that judges nothing; the list of all has the others."""
 
 
-def class_table(classes: Sequence[Record], figure: str) -> Table:
+def class_table(classes: Sequence[Record], figure: str, room: Room) -> Table:
     """Recall or precision of every class, largest drop first."""
 
     def drop(row: Record) -> float | None:
@@ -46,13 +45,13 @@ def class_table(classes: Sequence[Record], figure: str) -> Table:
                 formats.points(drop(row)),
             ),
         )
-        for row in sorted(classes, key=lambda row: descending(drop(row)))[:MOST_CLASSES]
+        for row in sorted(classes, key=lambda row: descending(drop(row)))[: room.classes]
     ]
     caption = f"{figure.capitalize()} of every class, largest drop first; not judged in this run"
     return of_classes(f"{figure}-classes", caption, (Column("support"), BEFORE, AFTER, DROP), rows)
 
 
-def dumbbells(classes: Sequence[Record]) -> tuple[Chart, ...]:
+def dumbbells(classes: Sequence[Record], room: Room) -> tuple[Chart, ...]:
     """Recall and precision of the classes that fell most, where no check judged them."""
     drawn = []
     for figure in ("recall", "precision"):
@@ -61,7 +60,7 @@ def dumbbells(classes: Sequence[Record]) -> tuple[Chart, ...]:
             for row in classes
         ]
         ordered = sorted(rows, key=lambda row: descending(fall(row["before"], row["after"])))
-        drawn.append(dumbbell.of_classes(ordered, figure, f"{figure}-picture", f"{figure}-classes"))
+        drawn.append(dumbbell.of_classes(ordered, figure, f"{figure}-picture", f"{figure}-classes", room))
     return tuple(chart for chart in drawn if chart is not None)
 
 
@@ -109,6 +108,9 @@ def confusion_tables(engine: Record, *, beside_matrix: bool) -> tuple[Table, ...
             for row in engine["confusions"]
             if (row["after"] - row["before"]) * sign > 0
         )
+        total = (engine.get("changed_confusions") or {}).get(anchor, len(rows))
+        if total > len(rows):
+            caption += f"; the largest {len(rows)} of {formats.grouped(total)}"
         columns = (Column("answered", text=True), BEFORE, AFTER, Column("change"))
         table = Table(f"confusions-{anchor}", caption, "truth", columns, rows, unit="confusions")
         tables.append(folding(table, SHOWN_CONFUSIONS) if beside_matrix else table)

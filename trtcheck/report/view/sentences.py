@@ -12,7 +12,7 @@ from trtcheck.report.view.formats import backend_name, grouped, number_of, shown
 from trtcheck.report.view.records import Pair, Record, pair, worst_first
 from trtcheck.report.view.statuses import STATUSES
 
-HEADLINE_CLAUSE = 280
+HEADLINE_CLAUSE = 200
 """Characters of a finding that the headline quotes at most."""
 
 _VERBS = {

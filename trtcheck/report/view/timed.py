@@ -13,10 +13,8 @@ from trtcheck.report.view import formats, machine, time_tables
 from trtcheck.report.view.facts import Fact, fact, known
 from trtcheck.report.view.machine import Health
 from trtcheck.report.view.records import Record
+from trtcheck.report.view.room import Room
 from trtcheck.report.view.tables import Table
-
-MOST_PICTURES = 6
-"""Batch sizes that have pictures of their own; the figures of all are in the tables."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,14 @@ class Latency:
     facts: tuple[Fact, ...]
 
 
-def of_items(items: Iterable[Record]) -> Latency | None:
+def of_items(items: Iterable[Record], room: Room) -> Latency | None:
     """The figures of the latency checks among *items*, by batch size; None where nothing was timed."""
     found = sorted(speeds.timed(list(items)), key=lambda item: item["batch"])
     if not found:
         return None
     judged = (time_tables.judged(found), time_tables.limits(found))
     tables = (time_tables.figures(found), time_tables.beside(found), time_tables.approved(found))
-    drawn, rest = found[:MOST_PICTURES], found[MOST_PICTURES:]
+    drawn, rest = found[: room.batches], found[room.batches :]
     sizes = ", ".join(str(item["batch"]) for item in rest)
     return Latency(
         changes=forest.of_items(found, "latency-changes", judged[0].anchor),
@@ -61,7 +59,9 @@ def of_items(items: Iterable[Record]) -> Latency | None:
             percentiles.of_item(item, f"latency-percentiles-b{item['batch']}") for item in drawn
         ),
         tables=tuple(table for table in tables if table.rows),
-        rounds=tuple(rounds.of_item(item, f"latency-rounds-b{item['batch']}") for item in drawn),
+        rounds=tuple(
+            rounds.of_item(item, f"latency-rounds-b{item['batch']}") for item in drawn if room.rounds
+        ),
         left_out=f"There are no pictures of batch {sizes}: the tables have their figures." if rest else "",
         facts=_facts(found),
     )
