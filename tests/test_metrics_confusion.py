@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from trtcheck.metrics.confusion import CHUNK, NO_ANSWER, Confusion, confusion_matrix
+from trtcheck.metrics import confusion as counting
+from trtcheck.metrics.confusion import CHUNK, NO_ANSWER, Changes, Confusion, confusion_matrix
 
 UNDEFINED = {"zero_division": np.nan}
 
@@ -171,3 +172,39 @@ def test_labels_that_are_no_integers_are_refused(labels):
         confusion_matrix(np.array([0, 1]), labels, 2)
     with pytest.raises(ValueError, match="truth must hold integer labels, got"):
         confusion_matrix(labels, np.array([0, 1]), 2)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answered(least_classes=1))
+def test_sorted_pairs_count_like_a_whole_matrix(monkeypatch, data):
+    whole = Confusion.of(*data)
+    with monkeypatch.context() as patched:
+        patched.setattr(counting, "DENSE", 0)  # as of many classes
+        sparse = Confusion.of(*data)
+    assert sparse.matrix.tolist() == whole.matrix.tolist() == looped(*data)
+    for name in ("support", "tp", "fp", "fn", "tn"):
+        assert getattr(sparse, name).tolist() == getattr(whole, name).tolist(), name
+    assert [sparse.row(k).tolist() for k in range(data[2])] == looped(*data)
+
+
+def test_many_classes_are_counted_without_a_matrix():
+    truth = np.array([21_999, 21_999, 0, -1, 7])
+    found = Confusion.of(truth, np.array([21_999, -1, 21_999, 3, 7]), 22_000)
+    assert (found.support[21_999], found.tp[21_999], found.fn[21_999], found.fp[21_999]) == (2, 1, 1, 1)
+    assert found.accuracy == 0.5
+    assert "matrix" not in found.__dict__  # it would take 3.9 GB
+    with pytest.raises(ValueError, match="outside"):
+        Confusion.of(truth, truth + 1, 22_000)
+
+
+@given(answered(), st.data())
+def test_changes_are_the_fields_that_differ(data, more):
+    truth, before, classes = data
+    after = np.array(
+        more.draw(st.lists(st.integers(-1, classes - 1), min_size=len(truth), max_size=len(truth)))
+    )
+    a, b = Confusion.of(truth, before, classes), Confusion.of(truth, after, classes)
+    found = Changes.of(a, b)
+    expected = [(*place, a.matrix[place], b.matrix[place]) for place in np.ndindex(a.matrix.shape)]
+    rows = zip(found.truth, found.answer, found.before, found.after, strict=True)
+    assert list(rows) == [row for row in expected if row[2] != row[3]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import fields
 from functools import reduce
 from itertools import pairwise
@@ -128,3 +130,17 @@ def test_errors_are_counted_by_their_power_of_two_and_add_up(values, cut):
 def test_what_is_not_finite_is_in_no_bin():
     drift = OutputDrift.of("y", np.array([[1.0, np.nan, 3.0]]), np.array([[np.inf, 1.0, 3.25]]))
     assert (drift.exact, drift.errors) == (0, ((-2, 1),))
+
+
+@given(npst.arrays(np.float64, 8, elements=st.floats(allow_nan=False, allow_infinity=False)))
+def test_the_power_of_two_is_that_of_frexp(values):
+    drift = OutputDrift.of("y", np.zeros((1, 8)), values[None])
+    expected = Counter(max(math.frexp(value)[1] - 1, -1023) for value in np.abs(values) if value)
+    assert drift.errors == tuple(sorted(expected.items()))
+    assert drift.exact == (values == 0).sum()
+
+
+def test_integers_are_in_no_bin():
+    for dtype in (np.int64, np.uint8, bool):
+        drift = OutputDrift.of("y", np.array([[0, 1]], dtype), np.array([[1, 1]], dtype))
+        assert (drift.exact, drift.errors, drift.finite) == (0, (), 2)

@@ -16,7 +16,7 @@ OF_INT8 = ("build", "calibration", *CHECKS[1:])
 
 def without_run(suite, folder: str) -> dict:
     document = suite.report(folder)
-    del document["run"]
+    del document["run"], document["history"]
     return document
 
 

@@ -35,7 +35,7 @@ COUNTING = """
 
 def without_run(suite, folder: str) -> dict[str, Any]:
     document = suite.report(folder)
-    del document["run"]
+    del document["run"], document["history"]
     return document
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from test_report_html import FASHION, assert_sound, cells_of, document, evaluated
+import pytest
+from test_report_html import FASHION, HOSTILE, assert_sound, cells_of, document, evaluated
 
 from trtcheck.report import view
+from trtcheck.report.charts import shares
 
 OVERLAP: dict[str, Any] = {
     "images": 1000, "distinct": 990, "evaluated": 10_000, "exact": 12, "resized": 1, "compared": 988,
@@ -151,3 +153,49 @@ def test_outputs_that_never_differ_say_none():
     [page] = view.engines(document(checked(batch_invariance={**BATCHES, "outputs": [broken]})))
     assert cells_of(page.batches.table, "logits")["largest difference"] == "infinite ✗"
     assert page.batches.table.rows[0].status == view.STATUSES["fail"]
+
+
+def test_the_calibration_is_told_in_words_and_drawn_beside_its_limit(tmp_path):
+    found = document(checked(calibration=CALIBRATION))
+    [page] = view.engines(found)
+    thousands = "10\N{NARROW NO-BREAK SPACE}000"
+    assert page.calibration.findings == (
+        f"Calibration images are evaluated, too: of {thousands} images 12 exactly and 1 at another size.",
+        "The calibration has not seen 1 of 10 classes: 'Bag'.",
+        "1 of 60 quantized tensors has more than 1 % of the values outside the calibrated range; most of all "
+        "'/stem/act', with 3.2 %.",
+    )
+    [chart] = page.calibration.charts
+    bars = [mark for mark in chart.marks if mark.tag == "rect"]
+    assert len(bars) == shares.MOST_ROWS
+    widths = [dict(bar.attributes)["width"] for bar in bars]
+    assert widths[0] / widths[1] == pytest.approx(3.2)
+    [line] = [dict(mark.attributes) for mark in chart.marks if mark.title == "limit 1 %"]
+    first = dict(bars[1].attributes)
+    assert line["x1"] == pytest.approx(first["x"] + first["width"])  # the second tensor is at the limit
+    assert_sound(found, tmp_path)
+
+
+def test_a_calibration_without_a_fault_says_so_and_draws_nothing():
+    even = {**COVERAGE, "counts": dict.fromkeys(FASHION, 20), "missing": []}
+    none = {**OVERLAP, "exact": 0, "resized": 0, "exact_pairs": [], "resized_pairs": []}
+    fine = {"images": 1000, "tensors": 2, "unknown": 0, "rows": [{**WORST, "share": 0.0}] * 2}
+    figures = {**CALIBRATION, "overlap": none, "coverage": even, "saturation": fine}
+    [page] = view.engines(document(checked(calibration=figures)))
+    thousands = "10\N{NARROW NO-BREAK SPACE}000"
+    assert page.calibration.findings == (
+        f"None of the {thousands} evaluation images was found among the calibration images.",
+        "The calibration has seen every class in 20 images.",
+        "No value of the quantized tensors lies outside its calibrated range.",
+    )
+    assert page.calibration.charts == ()
+    assert [table.anchor for table in page.calibration.tables] == ["calibration-ranges"]
+
+
+def test_of_many_tensors_beyond_the_limit_only_the_recorded_ones_are_counted():
+    rows = [{**WORST, "tensor": name} for name in HOSTILE]
+    many = {"images": 1000, "tensors": 700, "unknown": 0, "rows": rows}
+    [page] = view.engines(document(checked(calibration={**CALIBRATION, "saturation": many})))
+    assert page.calibration.findings[-1].startswith(
+        f"At least {len(rows)} of 700 quantized tensors have more"
+    )

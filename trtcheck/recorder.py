@@ -187,9 +187,12 @@ class Recorder:
         from trtcheck.report import history, markdown_file, places
 
         folder, kept = self._runtime.settings.report, self._runtime.settings.history
+        run = history.record_of(document)
         if kept is not None:
-            document = {**document, "history": history.keep(document, kept)}
+            document = history.with_earlier(document, run, kept)
         report.write(document, folder, drawn)
+        if kept is not None:
+            history.keep(run, kept)
         self._index = folder / "index.html"
         shown = places.shown(folder, self._config.invocation_params.dir)
         self._said.append(f"report: {shown}/index.html")

@@ -343,7 +343,7 @@ class Workbench:
             )  # fmt: skip
 
     def scores(self, case: Case, engine: EngineSpec | None, images: Images) -> np.ndarray:
-        """The class scores (N, C) of an engine, or of the reference (None), on *images* other than the case's.
+        """The class scores (N, C) of an engine, or of the reference (None), on *images* of any kind.
 
         Raises:
             TrtcheckError: The case cannot be opened or gives no class scores, the images do not fit the

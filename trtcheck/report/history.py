@@ -113,21 +113,16 @@ def _times(item: Record) -> dict[str, Any]:
     }
 
 
-def keep(document: Record, folder: Path) -> dict[str, Any]:
-    """Keeps the run that *document* reports, and says what is known of it and the runs before.
+def keep(record: Record, folder: Path) -> None:
+    """Writes what `record_of` made of a run into a file of its own.
 
     Args:
-        document: The report of this run.
+        record: The run.
         folder: Where the runs are kept; made if it is not there.
-
-    Returns:
-        What `joined` makes of it.
 
     Raises:
         ReportError: The folder cannot be written.
     """
-    record = record_of(document)
-    earlier, unreadable = read(folder)
     try:
         started = datetime.fromisoformat(record["started"]).astimezone(UTC)
         path = folder / f"{started:%Y%m%dt%H%M%Sz}-{record['id']}.json"
@@ -137,7 +132,12 @@ def keep(document: Record, folder: Path) -> dict[str, Any]:
             "the history of runs cannot be written", where=folder, found=error,
             hint="name another folder: --trt-history=DIR, or keep none: --trt-history=none",
         ) from error  # fmt: skip
-    return joined(document, [*earlier, record], unreadable)
+
+
+def with_earlier(document: Record, record: Record, folder: Path) -> dict[str, Any]:
+    """*document* with the runs that *folder* keeps, and its own *record* as the newest."""
+    earlier, unreadable = read(folder)
+    return {**document, "history": joined(document, [*earlier, record], unreadable)}
 
 
 def joined(document: Record, runs: Sequence[Record], unreadable: int) -> dict[str, Any]:

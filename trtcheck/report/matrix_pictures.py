@@ -28,12 +28,13 @@ PALE = 4
 
 # A picture brings its ground along, for dark pages too. On white the palest red and blue stand out as
 # graphics must (WCAG 1.4.11: 3 to 1). Sixteen colours take half a byte each.
-_GROUND, _FRAME = "ffffff", "57606c"
+_GROUND, _GREY = "ffffff", "57606c"
 _BLUES = ("5b93dc", "3d79cb", "2560ac", "164882", "0c2f5c")
 _REDS = ("e8705a", "d9503d", "bf3425", "9c1f16", "6f100b")
 _PALES = ("dbe7f6", "c3d7f0", "a9c5ea", "8fb2e2")
-_PALETTE = bytes.fromhex("".join((_GROUND, *_BLUES, *_REDS, *_PALES, _FRAME)))
+_PALETTE = bytes.fromhex("".join((_GROUND, *_BLUES, *_REDS, *_PALES, _GREY)))
 _FIRST_PALE = 1 + 2 * SHADES
+FRAME = _FIRST_PALE + PALE
 
 
 def names(evaluation: Evaluation) -> dict[str, str] | None:
@@ -67,18 +68,21 @@ def shades(before: Confusion, after: Confusion) -> dict[str, np.ndarray]:
     averaged away.
 
     Returns:
-        uint8 indices of colours (B, B), or (B, B + 2) with "no answer" as the last column, behind an empty
-        one, where there is any.
+        uint8 indices of colours (B, B), or (B, B + 2) with "no answer" as the last column, behind a line,
+        where there is any.
     """
     blocks = min(BLOCKS, before.classes)
     gap = 2 if any((side.answer == side.classes).any() for side in (before, after)) else 0
     shape = (blocks, blocks + gap)
     sides = {side: _summed(found, shape) for side, found in (("before", before), ("after", after))}
     most = max(int(wrong.max()) for _, wrong in sides.values())  # one scale, so that both can be compared
-    return {
+    found = {
         **{side: _counted(right, wrong, most) for side, (right, wrong) in sides.items()},
         "difference": _changed(Changes.of(before, after), before.classes, shape),
     }
+    for drawn in found.values():
+        drawn[:, blocks : blocks + gap - 1] = FRAME
+    return found
 
 
 def _places(truth: np.ndarray, answer: np.ndarray, classes: int, shape: tuple[int, int]) -> np.ndarray:
@@ -125,7 +129,7 @@ def picture(drawn: np.ndarray) -> Image.Image:
     """The picture of the indices of colours (R, C), with a frame."""
     size = max(1, PIXELS // len(drawn))
     fields = np.kron(drawn, np.ones((size, size), np.uint8))
-    whole = np.pad(fields, 1, constant_values=len(_PALETTE) // 3 - 1)
+    whole = np.pad(fields, 1, constant_values=FRAME)
     image = Image.frombytes("P", (whole.shape[1], whole.shape[0]), whole.tobytes())
     image.putpalette(_PALETTE)
     return image

@@ -37,7 +37,7 @@ def bars(
         y = _TOP + _STEP * number + _STEP / 2
         found.append(marks.text(_LEFT - 10, y + 4, marks.fitted(name, _LEFT - 14), "", "end"))
         found.append(marks.rect(_LEFT, y - 7, scale(share) - _LEFT, 14, "bar", f"{name}: {percent(share)}"))
-        found.append(marks.text(scale(share) + 6, y + 4, percent(share), "strong" if share > limit else ""))
+        found.append(marks.text(_RIGHT + 12, y + 4, percent(share), "strong" if share > limit else ""))
     x = scale(limit)
     found.append(marks.line(x, _TOP - 4, x, bottom, "limit", f"limit {percent(limit)}"))
     found.append(marks.text(x, _TOP - 9, f"limit {percent(limit)}", "", "middle"))

@@ -173,15 +173,13 @@ def _image(index: int, file: str | None) -> str:
 
 
 def _classes(coverage: Record | None) -> Table | None:
-    """Calibration images of every class, fewest first."""
-    if not coverage:
+    """Calibration images of every class, fewest first; where these are even, a sentence says as much."""
+    if not coverage or len(set(coverage["counts"].values())) < 2:
         return None
     ordered = sorted(coverage["counts"].items(), key=lambda found: int(found[1]))
     rows = [Row(name, (formats.count(count),)) for name, count in ordered]
     caption = "Calibration images of every class, fewest first"
-    table = of_classes("calibration-classes", caption, (Column("calibration images"),), rows)
-    even = len(set(coverage["counts"].values())) == 1
-    return folding(table, 0) if even else table  # a sentence says as much
+    return of_classes("calibration-classes", caption, (Column("calibration images"),), rows)
 
 
 def _tensors(item: Record) -> Table | None:
