@@ -39,8 +39,8 @@ def with_flips(*flips: dict, total: int | None = None):
     return {**engine, "flips": {**counts, "worst": list(flips)}}, items
 
 
-def png() -> bytes:
-    return samples.png(Image.new("L", (8, 8)))
+def png(side: int = 8) -> bytes:
+    return samples.png(Image.new("L", (side, side)))
 
 
 def test_cards_are_grouped_by_class_the_one_with_most_broken_answers_first():

@@ -104,3 +104,22 @@ def test_changes_of_many_engines_are_bounded():
     told = view.index(document(*engines, approved("compared", *many, engine="int8"))).approval
     assert (len(told.changes), told.more) == (12, 19)
     assert (len(told.changes[0].engines), told.changes[0].more) == (6, 14)
+
+
+def test_the_node_that_overflows_comes_before_what_it_does():
+    engine, items = evaluated("fashion", "fp16", FASHION, 100, {"Shirt": ("Coat", 0.8)})
+    told = "node 'square' leaves the range of FP16"
+    items[3]["message"] = f"{items[3]['message']}; {told}"
+    [found] = [
+        found
+        for found in view.index(document(({**engine, "overflow": told}, items))).problems
+        if found.checks == ("recall",)
+    ]
+    assert found.message.startswith(f"{told};\nrecall of 'Shirt' fell")
+
+
+def test_what_stands_in_brackets_is_one_finding():
+    engine, items = evaluated("fashion", "fp16", FASHION, 100, {})
+    items[3].update(verdict="fail", fails=True, message="one (a; b); two; three (c (d; e); f)")
+    [found] = view.index(document((engine, items))).problems
+    assert found.message == "one (a; b);\ntwo;\nthree (c (d; e); f)"

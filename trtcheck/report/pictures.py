@@ -87,7 +87,7 @@ def moved(document: Mapping[str, Any], paths: Mapping[str, str]) -> Mapping[str,
 def _moved(engine: Mapping[str, Any], paths: Mapping[str, str]) -> Mapping[str, Any]:
     drawn = engine.get("confusion_pictures")
     if drawn:
-        whole = drawn.values() <= paths.keys()
+        whole = set(drawn.values()) <= paths.keys()
         new = {side: paths[path] for side, path in drawn.items()} if whole else None
         engine = {**engine, "confusion_pictures": new}
     flips = engine.get("flips")

@@ -66,21 +66,24 @@ class Finding:
 
 
 def findings(
-    items: Sequence[Record], pages: Mapping[Pair, str], verdicts: Collection[str] = STATUSES.keys()
-) -> tuple[Finding, ...]:
+    items: Sequence[Record], pages: Mapping[Pair, str], verdicts: Collection[str] = STATUSES.keys(),
+    overflows: Mapping[Pair, str] | None = None,
+) -> tuple[Finding, ...]:  # fmt: skip
     """What the *items* found, in their order; an engine's checks that say the same are one finding.
 
     Args:
         items: All there are of their engines, worst first, as on the engines' pages.
         pages: The engines' pages.
         verdicts: The verdicts that are told.
+        overflows: What is told of nodes that overflow, by engine: in a message it comes before what it does.
     """
     groups: dict[tuple[Pair, str, bool, str], list[tuple[Record, str]]] = {}
     for item, anchor in _anchored(items):
         same = (pair(item), item["verdict"], is_strict(item), item["message"])
         if item["verdict"] in verdicts:
             groups.setdefault(same, []).append((item, anchor))
-    return tuple(_finding(group, pages) for group in groups.values())
+    known = overflows or {}
+    return tuple(_finding(group, pages, known.get(pair(group[0][0]))) for group in groups.values())
 
 
 def _anchored(items: Iterable[Record]) -> Iterator[tuple[Record, str]]:
@@ -91,11 +94,11 @@ def _anchored(items: Iterable[Record]) -> Iterator[tuple[Record, str]]:
         yield item, check_anchor(item["check"], number[pair(item), item["check"]])
 
 
-def _finding(group: Sequence[tuple[Record, str]], pages: Mapping[Pair, str]) -> Finding:
+def _finding(group: Sequence[tuple[Record, str]], pages: Mapping[Pair, str], overflow: str | None) -> Finding:
     first = group[0][0]
     ordered = sorted(group, key=lambda found: CHECKS.index(found[0]["check"]))
     items = [item for item, _ in ordered]
-    every = clauses(first)
+    every = reasons.worst_first(first["message"], overflow)
     return Finding(
         anchors=tuple(anchor for _, anchor in ordered),
         status=STATUSES[first["verdict"]],

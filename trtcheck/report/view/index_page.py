@@ -107,8 +107,10 @@ def index(document: Record) -> IndexView:
     checks = tuple(check for check in CHECKS if check in made)
     models = sorted(document["models"], key=lambda model: (STATUSES[model["verdict"]].rank, model["name"]))
 
+    overflows = {pair(engine): engine["overflow"] for engine in document["engines"] if engine["overflow"]}
+
     def found(*verdicts: str) -> tuple[Finding, ...]:
-        return findings(items, pages, verdicts)
+        return findings(items, pages, verdicts, overflows)
 
     return IndexView(
         headline=headline(document),

@@ -1,0 +1,225 @@
+"""Reports of several jobs as one, and the command that makes it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_report_html import FASHION, assert_sound, document, evaluated
+from test_report_latency import timed
+
+from trtcheck import cli
+from trtcheck.report import folder, html, pictures, view
+from trtcheck.report.command import render
+from trtcheck.report.merge import Part, merged
+
+
+def job(device: str, *engines: Any, data: str = "sha256:d", **changed: Any) -> dict[str, Any]:
+    made = copy.deepcopy(document(*engines))
+    made["environment"]["backend"]["device"] = device
+    for model in made["models"]:
+        model["data"]["digest"] = data
+    return {**made, **changed}
+
+
+def fashion(engine: str, ruined: bool = False) -> Any:
+    return evaluated("fashion", engine, FASHION, 100, {"Shirt": ("Coat", 0.8)} if ruined else {})
+
+
+def test_engines_of_several_jobs_stand_in_one_report(tmp_path):
+    parts = [Part("a", job("L4", fashion("fp16"))), Part("b", job("A10", fashion("int8", ruined=True)))]
+    found = merged(parts)
+    assert [engine["engine"] for engine in found["engines"]] == ["fp16", "int8"]
+    assert found["verdict"] == "fail"
+    [model] = found["models"]
+    assert (model["engines"], model["verdict"]) == (["fp16", "int8"], "fail")
+    assert found["false_alarm"]["tests"] == sum(part.document["false_alarm"]["tests"] for part in parts)
+    assert [own["name"] for own in found["jobs"]] == ["L4", "A10"]
+    assert found["differences"] == []
+    pages = assert_sound(found, tmp_path)
+    assert {"fashion--fp16.html", "fashion--int8.html"} <= pages.keys()
+
+
+def test_the_same_engine_of_two_jobs_is_kept_twice_and_told_apart():
+    slow = {**timed("int8", 8, 1.6), "model": "fashion", "speedups": {"int8": {"ratio": 1.0}}, "absent": {}}
+    one = job("L4", fashion("int8"))
+    one["items"].append(slow)
+    found = merged([Part("a", one), Part("b", job("A10", fashion("int8", ruined=True)))])
+    assert [engine["engine"] for engine in found["engines"]] == ["int8 @ A10", "int8 @ L4"]
+    verdicts = {engine["engine"]: engine["verdict"] for engine in found["engines"]}
+    assert verdicts == {"int8 @ A10": "fail", "int8 @ L4": "pass"}
+    [item] = [item for item in found["items"] if item["check"] == "latency"]
+    assert (item["engine"], list(item["speedups"])) == ("int8 @ L4", ["int8 @ L4"])
+    assert view.headline(found).startswith("INT8 @ A10 fails: recall of 'Shirt' fell")
+
+
+def test_jobs_of_equal_devices_are_told_apart_by_their_folders():
+    parts = [Part(name, job("L4", fashion("int8"))) for name in ("north", "south", "south")]
+    found = merged(parts)
+    assert [own["name"] for own in found["jobs"]] == ["L4 (north)", "L4 (south)", "L4 (south) 2"]
+    assert len({engine["engine"] for engine in found["engines"]}) == 3
+
+
+def test_what_the_jobs_used_of_a_model_and_was_not_the_same_is_said(tmp_path):
+    found = merged(
+        [Part("a", job("L4", fashion("fp16"))), Part("b", job("A10", fashion("int8"), data="sha256:other"))]
+    )
+    assert found["differences"] == ["fashion: the evaluation data of L4 and A10 are not the same"]
+    assert (
+        "the evaluation data of L4 and A10 are not the same"
+        in assert_sound(found, tmp_path)["index.html"].text
+    )
+
+
+def test_the_order_of_the_jobs_changes_neither_verdicts_nor_engines():
+    parts = [
+        Part("a", job("L4", fashion("int8"))), Part("b", job("A10", fashion("int8", ruined=True))),
+        Part("c", job("T4", fashion("fp16"))),
+    ]  # fmt: skip
+    for order in itertools.permutations(parts):
+        found = merged(order)
+        assert [(e["engine"], e["verdict"]) for e in found["engines"]] == [
+            ("fp16", "pass"), ("int8 @ A10", "fail"), ("int8 @ L4", "pass")
+        ]  # fmt: skip
+        assert found["items"] == merged(parts)["items"]
+
+
+def test_a_merged_report_can_be_merged_again(tmp_path):
+    first = merged([Part("a", job("L4", fashion("int8"))), Part("b", job("A10", fashion("int8")))])
+    found = merged([Part("ab", first), Part("c", job("T4", fashion("fp16")))])
+    assert [own["name"] for own in found["jobs"]] == ["L4", "A10", "T4"]
+    assert len(found["engines"]) == 3
+    assert_sound(found, tmp_path)
+
+
+# the command
+
+
+def written(path: Path, document: dict[str, Any], drawn: dict[str, bytes] | None = None) -> Path:
+    folder.write(document, path, drawn)
+    return path
+
+
+def told(capsys, *args: object) -> tuple[int, str, str]:
+    status = cli.main(["report", *map(str, args)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_a_report_is_made_anew_in_its_place(tmp_path, capsys):
+    source = written(tmp_path / "reports", job("L4", fashion("fp16")))
+    index = (source / "index.html").read_text(encoding="utf-8")
+    (source / "index.html").unlink()
+    status, out, _ = told(capsys, source / "report.json")
+    assert status == 0
+    assert out.splitlines()[-1] == f"report: {source}/index.html"
+    assert (source / "index.html").read_text(encoding="utf-8") == index
+
+
+def test_two_real_runs_become_one_report_with_their_pictures(suite, capsys):
+    suite.data("calibration.npz", images=suite_images() // 40)
+    suite.run("--trt-engine=int8", report="one")
+    suite.run("--trt-engine=fp16,fp32", report="two")
+    assert told(capsys, suite.path / "one", suite.path / "two", f"--out={suite.path / 'all'}")[0] == 0
+    found = suite.report("all")
+    assert [engine["engine"] for engine in found["engines"]] == ["fp16", "fp32", "int8"]
+    shown = pictures.referenced(found)
+    assert shown == {f"pictures/{path.name}" for path in (suite.path / "all" / "pictures").iterdir()}
+    assert shown == pictures.referenced(suite.report("one")) | pictures.referenced(suite.report("two"))
+    assert len(found["history"]["runs"]) == 2
+
+
+def suite_images():
+    import suite_models
+
+    return suite_models.images(64, seed=1)[0]
+
+
+def test_other_pictures_of_the_same_name_are_both_kept(tmp_path):
+    from test_report_gallery import flip, png, with_flips
+
+    sources = []
+    for number, side in enumerate((8, 9)):
+        made = document(with_flips(flip(5)))
+        made["environment"]["backend"]["device"] = f"GPU {number}"
+        [path] = pictures.referenced(made)
+        sources.append(written(tmp_path / f"job{number}", made, {path: png(side)}))
+    render(sources, tmp_path / "all")
+    found = json.loads((tmp_path / "all" / "report.json").read_text(encoding="utf-8"))
+    names = sorted(pictures.referenced(found))
+    assert names == ["pictures/fashion--0--5-2.png", "pictures/fashion--0--5.png"]
+    contents = {(tmp_path / "all" / name).read_bytes() for name in names}
+    assert contents == {png(8), png(9)}
+
+
+def test_pictures_that_are_gone_are_told_and_paths_out_of_the_folder_are_not_followed(tmp_path, capsys):
+    from test_report_gallery import flip, png, with_flips
+
+    (tmp_path / "secret.png").write_bytes(png())
+    made = document(with_flips(flip(5), flip(6, picture="../secret.png")))
+    source = written(tmp_path / "reports", made, {})
+    (source / "report.json").write_text(json.dumps(made), encoding="utf-8")
+    status, out, _ = told(capsys, source, f"--out={tmp_path / 'out'}")
+    assert status == 0
+    assert out.startswith("2 pictures are named in the reports and not there\n")
+    assert "<img" not in (tmp_path / "out" / "fashion--int8.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no report"),
+        ("{", "the report cannot be read"),
+        ('{"mine": 1}', "this is no report of trtcheck"),
+        ('{"schema_version": 2, "items": []}', "another version of trtcheck"),
+        ('{"schema_version": 1, "items": []}', "the report"),
+    ],
+    ids=["missing", "damaged", "foreign", "newer", "parts missing"],
+)
+def test_what_cannot_be_read_is_one_clear_error(content, words, tmp_path, capsys):
+    source = tmp_path / "reports"
+    source.mkdir()
+    if content is not None:
+        (source / "report.json").write_text(content, encoding="utf-8")
+    status, _, err = told(capsys, source)
+    assert status == 2
+    assert words in err
+    assert "Traceback" not in err
+    assert [path.name for path in source.iterdir()] == ([] if content is None else ["report.json"])
+
+
+def test_folders_that_cannot_be_used_together(tmp_path, capsys):
+    one = written(tmp_path / "one", job("L4", fashion("fp16")))
+    two = written(tmp_path / "two", job("L4", fashion("int8")))
+    before = (two / "report.json").read_bytes()
+    for args, words in (
+        ((one, two), "needs a folder of its own"),
+        ((one, two, f"--out={two}"), "which is one of them"),
+        ((one, one, f"--out={tmp_path / 'out'}"), "is named twice"),
+    ):
+        status, _, err = told(capsys, *args)
+        assert (status, words in err) == (2, True), err
+    assert (two / "report.json").read_bytes() == before
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "index.html").write_text("mine")
+    status, _, err = told(capsys, one, two, f"--out={foreign}")
+    assert (status, (foreign / "index.html").read_text()) == (2, "mine")
+    assert "was not written by trtcheck" in err
+
+
+def test_a_report_of_before_these_fields_can_be_made_anew(tmp_path, capsys):
+    old = job("L4", fashion("int8", ruined=True))
+    for engine in old["engines"]:
+        for flip in engine["flips"]["worst"]:
+            for field in ("top_before", "top_after", "picture", "file", "row"):
+                flip.pop(field, None)
+    source = tmp_path / "reports"
+    source.mkdir()
+    (source / "report.json").write_text(json.dumps(old), encoding="utf-8")
+    assert told(capsys, source)[0] == 0
+    assert html.render(old)["index.html"]
