@@ -14,14 +14,8 @@ from trtcheck import cli
 
 
 def told(capsys, suite, *args: object, model: str = "tiny", status: int = 0) -> str:
-    words = [
-        "predict",
-        suite.path,
-        model,
-        *args,
-        f"--cache={suite.path / 'cache'}",
-        "--backend=onnxruntime-cpu",
-    ]
+    usual = [f"--cache={suite.path / 'cache'}", "--backend=onnxruntime-cpu"]
+    words = ["predict", *usual, suite.path, model, *args]
     assert cli.main(list(map(str, words))) == status
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
