@@ -34,8 +34,27 @@ def test_without_a_command_it_says_which_there_are(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     printed = capsys.readouterr().out
-    assert "doctor" in printed
-    assert "export-inputs" in printed
+    for command_name in ("doctor", "export-inputs", "predict", "report"):
+        assert f"\n    {command_name} " in printed or f"\n    {command_name}\n" in printed
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["predictt"])
+    assert "predictt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("predict", ("SUITE MODEL IMAGE", "--engine LIST", "--backend NAME", "--cache DIR", "--json")),
+        ("report", ("DIR [DIR ...]", "--out DIR", "whatever its verdict")),
+    ],
+)
+def test_the_help_of_what_shows_and_makes_reports_names_their_arguments(
+    capsys: pytest.CaptureFixture[str], name: str, words: tuple[str, ...]
+) -> None:
+    assert cli.main([name, "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for word in words:
+        assert word in printed
 
 
 def test_the_help_of_the_doctor_names_options_and_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,10 +197,10 @@ def test_items_have_exactly_the_promised_fields(report):
     own = set(PROMISED["items[]"])
     found = {i["check"]: set(i) - own for i in report["items"] if i["engine"] == "fp16"}
     assert found["build"] == named(PROMISED["checks"]["build"])
-    churn = {"rate", "low", "high", "confidence", "limit", "alpha", "test"}
+    churn = {"rate", "low", "high", "confidence", "limit", "alpha", "test", "verdict"}
     assert found["outputs"] | churn == named(PROMISED["checks"]["outputs"])
     accuracy = set(PROMISED["accuracy"])
-    assert found["accuracy"] == accuracy | {"top_k", "baseline"}
+    assert found["accuracy"] == accuracy | {"own_verdict", "top_k", "baseline"}
     items = {i["check"]: i for i in report["items"] if i["engine"] == "fp16"}
     assert set(items["outputs"]["churn"]) == churn
     assert set(items["accuracy"]["top_k"]) == accuracy | {"k", "gated", "verdict"}

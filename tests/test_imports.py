@@ -87,6 +87,20 @@ def test_every_module_can_be_imported_without_the_optional_packages(tmp_path):
     assert len(MODULES) > 40
 
 
+def test_every_module_of_the_report_can_be_imported_first(tmp_path):
+    """Pictures are made of what pages are made of, and pages of pictures: whoever begins, it must work."""
+    report = [name for name in MODULES if name.startswith("trtcheck.report")]
+    loaded_by(
+        "import importlib, sys\n"
+        f"for name in {report!r}:\n"
+        "    for known in [known for known in sys.modules if known.partition('.')[0] == 'trtcheck']:\n"
+        "        del sys.modules[known]\n"
+        "    importlib.import_module(name)\n",
+        tmp_path,
+    )
+    assert len(report) > 40
+
+
 def test_without_onnxruntime_an_engine_that_is_asked_for_is_a_usage_error_that_says_what_to_install(suite):
     code = WITHOUT.format(missing=["onnxruntime"]) + (
         "import importlib.util as u\nfound = u.find_spec\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtcheck.names import confidence, fraction, listed, p_value, points, slug
+from trtcheck.names import confidence, fraction, listed, p_value, points, slug, visible
 
 
 @pytest.mark.parametrize("name", ["resnet50", "fp16", "a.b_c-d", "X" * 60])
@@ -99,3 +99,7 @@ def test_a_confidence_is_never_rounded_to_certainty():
     assert [confidence(share) for share in (0.99, 0.999, 0.95, 1 - 1e-9)] == [
         "99 %", "99.9 %", "95 %", "99.9999999 %",
     ]  # fmt: skip
+
+
+def test_signs_that_turn_the_direction_of_writing_are_told_by_their_codes():
+    assert visible("a\u202eb\u2067c שמלה") == "a\\u202eb\\u2067c שמלה"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_report_html import FASHION, HOSTILE, assert_sound, cells_of, document, evaluated
+from test_report_html import FASHION, HOSTILE, Page, assert_sound, cells_of, document, evaluated
 from test_report_latency import JUDGED, LIMIT, THROTTLED, timed
 
 from trtcheck.report import html, view
@@ -60,7 +60,8 @@ def test_marks_stand_where_the_numbers_say():
     [limit] = points(chart, "limit")
     assert limit["x1"] == pytest.approx(ticks["0.8"] - 0.01 * scale)
     assert "✗ fail" in words
-    assert chart.description == "Largest falls of recall: Shirt from .800 to .400."
+    told = "Of 1 class 1 fails. Largest falls of recall: Shirt from .800 to .400."
+    assert chart.description == told
 
 
 def test_a_picture_is_bounded_and_key_classes_are_in_it():
@@ -70,10 +71,38 @@ def test_a_picture_is_bounded_and_key_classes_are_in_it():
     names = [m.text for m in chart.marks if m.text.startswith("class ")]
     assert len(names) == dumbbell.MOST_ROWS
     assert names[-1] == "class 50"
-    assert chart.title == "Recall before and after: the worst 20 of 60 classes"
+    assert chart.title == "Recall before and after: the worst and key classes, 20 of 60 classes"
+    assert chart.description.startswith("Of 60 classes none fails. Largest falls of recall: class 0 from")
     assert chart.description.endswith("40 classes are left out.")
     spare = dumbbell.of_classes(rows, "recall", "a", "n", SPARE)
     assert len([m for m in spare.marks if m.text.startswith("class ")]) == dumbbell.FEWER_ROWS
+
+
+def test_key_classes_leave_room_for_those_that_fail():
+    failed = [judged(f"bad {k}", 0.9, 0.5, "fail") for k in range(30)]
+    keys = [judged(f"key {k}", 0.9, 0.9, key=True) for k in range(30)]
+    chart = dumbbell.of_classes([*failed, *keys], "recall", "a", "n", FULL)
+    names = [m.text for m in chart.marks if m.text.startswith(("bad ", "key "))]
+    assert names == [*(f"bad {k}" for k in range(10)), *(f"key {k}" for k in range(10))]
+    assert chart.description.startswith("Of 60 classes 30 fail.")
+    few = dumbbell.of_classes([*failed[:3], *keys], "recall", "a", "n", FULL)
+    assert len([m for m in few.marks if m.text.startswith("key ")]) == 17
+
+
+def test_a_floor_and_an_accepted_drop_are_both_drawn():
+    rows = [judged("a", 0.9, 0.7, "fail", floor=0.8, margin=0.05), judged("b", 0.9, 0.9)]
+    chart = dumbbell.of_classes(rows, "recall", "a", "n", FULL)
+    ticks = {m.text: dict(m.attributes)["x"] for m in chart.marks if "tick" in kinds(m)}
+    scale = (ticks["0.9"] - ticks["0.7"]) / 0.2
+    limits = [mark["x1"] for mark in points(chart, "limit")]
+    assert limits == pytest.approx([ticks["0.8"], ticks["0.9"] - 0.05 * scale, ticks["0.9"] - 0.01 * scale])
+    assert [key.name for key in chart.legend] == ["before", "after", "interval of the drop", "limit or floor"]
+
+
+def test_no_interval_is_drawn_where_none_is_known():
+    chart = dumbbell.of_classes([judged("a", 0.9, 0.7, interval=None)], "recall", "a", "n", FULL)
+    assert points(chart, "whisker") == []
+    assert "interval of the drop" not in [key.name for key in chart.legend]
 
 
 def test_undefined_values_are_left_out_of_a_picture():
@@ -111,9 +140,53 @@ def test_ten_classes_stand_in_every_order():
     assert orders["classes-by-recall"][0] == "class 7"
     assert orders["classes-by-recall"][-1] == "class 3"  # undefined last
     assert orders["classes-by-recall-drop"][0] == "class 7"
+    assert orders["classes-by-recall-drop"][-1] == "class 3"
+    assert orders["classes-by-precision-drop"][0] == "class 3"
+    assert orders["classes-by-support"] == orders["classes-listed"]  # all are alike: the model's order stays
     assert orders["classes-by-precision"][0] == "class 3"
     assert page.listed.page is None
     assert view.class_pages(listed(10)) == ()
+
+
+def test_rows_have_both_figures_and_their_drops():
+    found = listed(10)
+    [page] = view.engines(found)
+    by_drop = next(order for order in page.listed.orders if order.anchor == "classes-by-recall-drop")
+    cells = dict(zip(page.listed.columns, by_drop.rows[0], strict=True))
+    own = found["engines"][0]["classes"][7]
+    before, after = own["before"]["recall"], own["after"]["recall"]
+    assert (cells["class"], cells["support"]) == ("class 7", "10")
+    assert float(cells["recall before"]) == pytest.approx(before, abs=6e-4)
+    assert float(cells["recall now"]) == pytest.approx(after, abs=6e-4)
+    assert float(cells["drop of recall"]) == pytest.approx(100 * (before - after), abs=0.06)
+    undefined = dict(zip(page.listed.columns, by_drop.rows[-1], strict=True))
+    assert (undefined["recall now"], undefined["drop of recall"]) == ("\N{EN DASH}", "\N{EN DASH}")
+
+
+def test_up_to_a_hundred_classes_every_order_has_all():
+    [page] = view.engines(listed(100))
+    assert [len(order.rows) for order in page.listed.orders] == [100] * 7
+    [page] = view.engines(listed(150))
+    assert [len(order.rows) for order in page.listed.orders] == [150, *[50] * 6]
+    assert page.listed.orders[1].caption == "The first 50 of 150 classes, by name"
+    [table] = [table for table in page.classes if table.anchor == "recall-classes"]
+    assert (len(table.rows), len(table.folded)) == (50, 100)
+
+
+def test_every_class_that_fails_is_judged_on_the_page_up_to_two_hundred():
+    def judged_rows(failed: int) -> tuple[list[str], str]:
+        names = [f"class {k}" for k in range(300)]
+        ruined = dict.fromkeys(names[:failed], ("class 299", 0.9))
+        [page] = view.engines(document(evaluated("m", "e", names, 10, ruined)))
+        [table] = [table for table in page.classes if table.anchor == "recall-classes"]
+        rows = (*table.rows, *table.folded)
+        return [row.cells[0].word for row in rows], table.caption
+
+    assert judged_rows(3)[0] == ["fail"] * 3 + ["pass"] * 47
+    assert judged_rows(120)[0] == ["fail"] * 120
+    words, caption = judged_rows(250)
+    assert words == ["fail"] * 200
+    assert caption.endswith("200 of 300 classes, 250 fail")
 
 
 def test_names_sort_as_people_count():
@@ -126,7 +199,7 @@ def test_names_sort_as_people_count():
 def test_of_many_classes_the_page_has_the_worst_and_another_page_all():
     found = listed(300, engines=2)
     [first, _] = view.engines(found)
-    assert [len(order.rows) for order in first.listed.orders] == [20] * 6
+    assert [len(order.rows) for order in first.listed.orders] == [50] * 6
     [table] = [table for table in first.classes if table.anchor == "recall-classes"]
     assert (len(table.rows), len(table.folded)) == (50, 0)
     assert table.caption.endswith("50 of 300 classes, 1 fail")
@@ -155,9 +228,33 @@ def test_twenty_two_thousand_classes_stay_readable(tmp_path):
     assert len(pages["m--fp16.html"]) < 150_000
     assert len(pages["m---classes.html"]) < 600_000
     [page] = view.class_pages(found)
-    assert page.headline.startswith("The 5000 that lost most recall of 22")
-
+    headline = (
+        "The 5000 that lost most recall of 22\N{NARROW NO-BREAK SPACE}000 classes of m, in the model's order"
+    )
+    assert page.headline == headline
+    assert page.notes == ("report.json has all classes.",)
     assert "c21000" in {cells[0] for cells in page.rows}
+
+
+def test_of_a_thousand_classes_a_page_stays_light():
+    names = [f"n{k:08d} some kind of bird" for k in range(1000)]
+    ruined = {names[k]: (names[k + 1], 0.9) for k in range(0, 20, 2)}
+    pages = html.render(document(evaluated("imagenet", "fp16", names, 50, ruined)))
+    assert len(pages["imagenet--fp16.html"].encode()) < 150_000
+    rows = pages["imagenet---classes.html"].encode().split(b"<tbody>")[1].split(b"\n<tr>")[1:-1]
+    assert len(rows) == 999
+    assert max(map(len, rows)) - len(names[0]) < 90
+
+
+def test_engines_without_a_column_are_linked_and_counted():
+    found = listed(201, engines=8)
+    found["engines"][1]["classes"] = [
+        {**row, "name": f"x{k}"} for k, row in enumerate(found["engines"][1]["classes"])
+    ]
+    [page] = view.class_pages(found)
+    assert [name for name, _ in page.engines] == [f"engine{k}" for k in (0, 2, 3, 4, 5, 6)]
+    assert [name for name, _ in page.further] == ["engine1", "engine7"]
+    assert page.notes == ("report.json has the figures of 2 more engines.",)
 
 
 @pytest.mark.parametrize("count", [60, 250])
@@ -173,45 +270,142 @@ def gate(page, name: str) -> dict[str, Any]:
     return cells_of(page.gates, name)
 
 
+def verdict(page, name: str) -> str:
+    return gate(page, name)["verdict"].word
+
+
+def ids_of(found: dict[str, Any], page: str) -> set[str]:
+    return set(Page(html.render(found)[page]).ids)
+
+
 def test_every_gate_is_one_row_worst_first():
     engine, items = evaluated("fashion", "int8", FASHION, 1000, {"Shirt": ("Coat", 0.8)})
-    items[1]["limits"] = {"max_abs": 1.0, "cosine": 0.999, "kl": None}
-    items[1]["churn"] = {**items[1]["churn"], "limit": 0.5}
+    items[1]["limits"] = {"max_abs": 1.0, "cosine": 0.999, "kl": 0.1, "top1_agreement": None}
+    items[1]["churn"] = {**items[1]["churn"], "limit": 0.5, "verdict": "pass"}
     items[0]["gates"] = {"engine_mb": 0.4, "memory_mb": 10.0}
-    items[0]["facts"] = {"engine_bytes": 412_344}
-    [page] = view.engines(document((engine, items)))
-    assert [r.status.word for r in page.gates.rows if r.status] == sorted(
-        (r.status.word for r in page.gates.rows if r.status), key=["fail", "inconclusive"].index
+    found = document((engine, items))
+    [page] = view.engines(found)
+    words = [row.cells[0].word for row in page.gates.rows]
+    assert words == sorted(words, key=["fail", "inconclusive", "pass"].index)
+    worst = next(row for row in items[3]["classes"] if row["name"] == "Shirt")
+    before, after = (f".{round(1000 * worst[side])}" for side in ("before", "after"))
+    assert gate(page, "recall, 1 of 10 classes fail") == {
+        "verdict": view.STATUSES["fail"], "where": "Shirt",
+        "measured": f"{before} → {after}, drop {100 * worst['drop']:.1f} points",
+        "limit": "drop of 1.0 points",
+        "interval": f"{100 * worst['interval'][0]:.1f} to {100 * worst['interval'][1]:.1f} points",
+        "detectable": "2.7 points", "p": "< 1e-9", "level": "0.01",
+    }  # fmt: skip
+    assert gate(page, "recall, all classes together")["level"] == "0.005"
+    assert verdict(page, "recall against the approved, 1 of 10 classes fail") == "fail"
+    absolute = gate(page, "largest absolute error")
+    assert (absolute["verdict"].word, absolute["measured"], absolute["limit"]) == (
+        "fail",
+        "1.250",
+        "at most 1",
     )
-    recall = gate(page, "recall, worst of 10 classes")
-    worst = next(r for r in items[3]["classes"] if r["name"] == "Shirt")
-    assert recall["verdict"].word == "fail"
-    assert recall["measured"].startswith(f"'Shirt' .{round(worst['before'] * 1000)} → ")
-    assert recall["limit"] == "drop 1.0"
-    assert recall["p"] == "< 1e-9"
-    assert gate(page, "outputs: max_abs")["verdict"].word == "fail"  # 1.25 of at most 1
-    assert gate(page, "outputs: cosine")["verdict"].word == "pass"
-    assert gate(page, "engine_mb")["verdict"].word == "fail"  # .412 of .4
-    assert gate(page, "memory_mb")["verdict"].word == "inconclusive"  # not known here
-    assert gate(page, "changed answers (churn)")["verdict"].word == "pass"
-    assert {r.href for r in page.gates.rows} <= _ids(document((engine, items)))
+    assert (absolute["where"], absolute["p"]) == ("logits", "")
+    assert verdict(page, "cosine") == "pass"
+    assert verdict(page, "mean KL divergence, nats") == "pass"
+    assert gate(page, "size of the engine's file")["measured"] == "0.4123 MB"
+    assert verdict(page, "size of the engine's file") == "fail"
+    assert verdict(page, "device memory") == "inconclusive"  # not known here
+    assert gate(page, "changed answers (churn)")["interval"] == "7.9 % to 9 %"
+    assert {row.href for row in page.gates.rows} <= ids_of(found, "fashion--int8.html")
 
 
-def _ids(found: dict[str, Any]) -> set[str]:
-    import re
+def test_limits_of_size_are_those_of_the_tensorrt_engine_built_besides():
+    engine, items = evaluated("fashion", "int8", FASHION, 100, {})
+    items[0].update(gates={"engine_mb": 1.0}, beside={"facts": {"engine_bytes": 2_000_000}})
+    [page] = view.engines(document((engine, items)))
+    assert gate(page, "size of the engine's file")["measured"] == "2.000 MB"
+    assert verdict(page, "size of the engine's file") == "fail"
 
-    return set(re.findall(r'id="([a-z0-9-]+)"', html.render(found)["fashion--int8.html"]))
+
+def test_accuracy_has_its_own_verdict_beside_those_of_top_k_and_the_baseline():
+    engine, items = evaluated("fashion", "int8", FASHION, 100, {})
+    item = items[2]
+    then = {name: value for name, value in item.items() if name in item["top_k"]}
+    item.update(
+        verdict="fail", own_verdict="pass", fails=True, baseline={**then, "verdict": "fail", "paired": True}
+    )
+    item["top_k"].update(gated=True, verdict="inconclusive")
+    [page] = view.engines(document((engine, items)))
+    assert verdict(page, "accuracy") == "pass"
+    assert verdict(page, "top-5 accuracy") == "inconclusive"
+    assert verdict(page, "accuracy against the approved") == "fail"
+    [table] = [table for table in page.accuracy if table.anchor == "accuracy-figures"]
+    assert cells_of(table, "accuracy")["verdict"].word == "pass"
+
+
+@pytest.mark.parametrize("word", ["pass", "inconclusive", "fail"])
+def test_churn_has_its_own_verdict_whatever_else_failed(word: str):
+    engine, items = evaluated("fashion", "int8", FASHION, 100, {})
+    items[1]["limits"] = {"cosine": 0.9999}
+    items[1].update(verdict="fail", churn={**items[1]["churn"], "limit": 0.0834, "verdict": word})
+    [page] = view.engines(document((engine, items)))
+    assert verdict(page, "changed answers (churn)") == word
+    assert verdict(page, "cosine") == "fail"
+    assert verdict(page, "outputs complete and finite") == "pass"
+
+
+def test_outputs_that_cannot_be_compared_fail_as_such():
+    engine, items = evaluated("fashion", "int8", FASHION, 100, {})
+    items[1].update(verdict="fail", message="output 'logits' of the reference has no finite value")
+    [page] = view.engines(document((engine, items)))
+    assert gate(page, "outputs complete and finite")["measured"] == "no"
+    items[1]["outputs"] = [{**items[1]["outputs"][0], "nan": 3, "inf": 1, "cosine": None}]
+    [page] = view.engines(document((engine, items)))
+    assert gate(page, "outputs complete and finite")["measured"] == "4 values NaN or infinite"
+    assert (gate(page, "cosine")["measured"], verdict(page, "cosine")) == (None, "fail")
+
+
+def test_a_rule_without_a_test_has_no_level_and_floors_stand_beside_the_drop():
+    engine, items = evaluated("fashion", "int8", FASHION, 100, {})
+    items[3].update(test="threshold", pooled={**items[3]["pooled"], "verdict": "skipped"}, baseline=None)
+    items[3]["classes"][4].update(verdict="fail", floor=0.99)
+    [page] = view.engines(document((engine, items)))
+    cells = gate(page, "recall, 1 of 10 classes fail")
+    assert (cells["where"], cells["limit"]) == ("Coat", "drop of 1.0 points, at least .990")
+    assert (cells["p"], cells["level"]) == (".200", "")
+    assert "recall, all classes together" not in {row.name for row in page.gates.rows}
+
+
+def test_gates_of_several_items_lead_to_their_own_tables(tmp_path):
+    engine, items = evaluated("fashion", "int8", FASHION, 100, {})
+    found = document((engine, [*items, {**items[3], "nodeid": "mine.py::test"}]))
+    [page] = view.engines(found)
+    hrefs = [row.href for row in page.gates.rows if row.name.startswith("recall")]
+    assert len(set(hrefs)) == len(hrefs) == 8
+    assert_sound(found, tmp_path)
+
+
+def test_findings_of_the_calibration_are_a_gate_where_they_fail():
+    engine, items = evaluated("fashion", "int8", FASHION, 100, {})
+    limits = {"saturation": 0.01, "on_calibration": "tell"}
+    nothing = dict.fromkeys(("overlap", "coverage", "saturation"))
+    item = {**items[0], **nothing, "check": "calibration", "nodeid": "c", "limits": limits, "verdict": "fail"}
+    [page] = view.engines(document((engine, [*items, item])))
+    assert "calibration" not in {row.name for row in page.gates.rows}
+    item["limits"] = {**limits, "on_calibration": "fail"}
+    found = document((engine, [*items, item]))
+    [page] = view.engines(found)
+    assert verdict(page, "calibration") == "fail"
+    assert {row.href for row in page.gates.rows} <= ids_of(found, "fashion--int8.html")
 
 
 def test_times_are_gates_and_those_of_an_unfit_machine_are_none():
-    fit = timed("int8", 8, 1.6, judged=[JUDGED], limits=[LIMIT], verdict="fail", fails=True)
+    rival = {**JUDGED, "what": "faster_than", "against": "fp16"}
+    fit = timed("int8", 8, 1.6, judged=[JUDGED, rival], limits=[LIMIT], verdict="fail", fails=True)
     engine, items = evaluated("resnet50", "int8", FASHION, 100, {})
     [page] = view.engines(document((engine, [*items, fit])))
-    assert gate(page, "median at batch 8")["verdict"].word == "fail"
-    assert gate(page, "latency_ms at batch 8")["verdict"].word == "fail"
+    assert verdict(page, "median at batch 8") == "fail"
+    assert verdict(page, "latency_ms at batch 8") == "fail"
+    assert gate(page, "faster than at batch 8")["where"] == "fp16"
     unfit = {**fit, "health": THROTTLED, "verdict": "inconclusive", "fails": False}
     [page] = view.engines(document((engine, [*items, unfit])))
-    assert gate(page, "median at batch 8")["verdict"].word == "inconclusive"
+    assert verdict(page, "median at batch 8") == "inconclusive"
+    assert verdict(page, "latency_ms at batch 8") == "inconclusive"
 
 
 def test_a_model_without_checks_has_no_gates():

@@ -33,7 +33,7 @@ def engine(shirt: float = 0.75, **changed: Any) -> dict[str, Any]:
     return {
         "model": "fashion", "engine": "int8", "verdict": "pass", "backend": "onnxruntime-cpu",
         "numerics": "emulated",
-        "digests": {"model": "m", "data": "d", "labels": "l", "lowered": "w"},
+        "digests": {"model": "m", "data": "d", "labels": "l", "calibration": "c", "lowered": "w"},
         "accuracy": 0.93, "churn": 0.01, "recall": recall, "key_classes": [], "latency": {}, **changed,
     }  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_a_run_that_is_taken_for_one_can_be_drawn(data):
 
 
 def test_lines_are_broken_where_the_data_changed_and_changes_are_marked():
-    changed = {"model": "m2", "data": "d2", "labels": "l", "lowered": "w2"}
+    changed = {"model": "m2", "data": "d2", "labels": "l", "calibration": "c", "lowered": "w2"}
     other = {**ENVIRONMENT, "onnxruntime": "1.33.0"}
     found = page_of(
         run(0, engine(0.70)), run(1, engine(0.71)), run(2, engine(0.72), environment=other),
@@ -166,6 +166,19 @@ def test_lines_are_broken_where_the_data_changed_and_changes_are_marked():
     newest = found.tables[0].rows[0]
     assert newest.name == "2026-10-04 08:00 0000000"
     assert newest.detail == "model changed; evaluation data changed"
+
+
+def test_a_run_that_did_not_get_far_hides_no_change():
+    unknown = dict.fromkeys(("model", "data", "labels", "calibration", "lowered"))
+    nothing = engine(digests=unknown, accuracy=None, recall={})
+    blind = {**ENVIRONMENT, "backend": None}
+    changed = {**engine()["digests"], "labels": "l2", "calibration": "c2"}
+    found = page_of(run(0, engine()), run(1, nothing, environment=blind), run(2, engine(digests=changed)))
+    [chart] = found.charts
+    assert not [mark for mark in chart.marks if mark.tag == "polyline"]
+    assert [row.detail for row in found.tables[0].rows] == [
+        "labels changed; calibration data changed", "", ""
+    ]  # fmt: skip
 
 
 def test_key_classes_come_first_then_what_fell_and_what_is_lowest():
@@ -207,6 +220,9 @@ def test_the_index_lists_the_last_runs_with_what_failed_and_changed(tmp_path):
         ("2026-10-01 08:00", "pass", "none"),
     ]  # fmt: skip
     assert table.rows[0].detail == "device a processor → another"
+    changed = {**engine()["digests"], "calibration": "c2"}
+    both = with_runs(run(0, engine()), run(1, engine(digests=changed)))
+    assert view.index(both).history.rows[0].detail == "calibration data of fashion changed"
     assert table.caption.endswith("; 2 files could not be read")
     assert_sound(found, tmp_path)
 
@@ -263,7 +279,10 @@ def test_a_folder_that_cannot_be_written_is_told(suite, tmp_path):
     (suite.path / "file").write_text("")
     result = suite.run("--trt-engine=fp16", f"--trt-history=file{os.sep}below")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*the history of runs cannot be written*", "*--trt-history=none*"])
+    result.stdout.fnmatch_lines(
+        ["report: reports/index.html", "*the history of runs cannot be written*", "*--trt-history=none*"]
+    )
+    assert suite.report()["verdict"] == "pass"
     with pytest.raises(ReportError):
         history.keep(run(0), suite.path / "file" / "below")
 

@@ -129,6 +129,28 @@ def test_a_class_that_cannot_be_told_says_what_is_missing(tmp_path):
     assert "about 1000 images would show 3.5 points" in pages["fashion--fp16.html"].text
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "margin", "fell"),
+    [
+        (0.8, 0.79, 0.01, True),  # of floats more than .01
+        (0.3, 0.2, 0.1, True),  # of floats less than .1
+        (71 / 1000, 61 / 1000, 0.01, True),
+        (2 / 3, 1 / 3, 0.3333333333333334, False),  # a third is less
+        (0.7, 0.61, 0.1, False),
+        (0.5, 0.5, 0.0, False),
+    ],
+)
+def test_a_drop_of_exactly_the_limit_reaches_it(before: float, after: float, margin: float, fell: bool):
+    def unsure(items):
+        items["recall"]["classes"][0].update(
+            before=before, after=after, drop=before - after, margin=margin, verdict="inconclusive"
+        )
+
+    rows = table_of(page_of(fashion(unsure)), "recall-classes").rows
+    [row] = [row for row in rows if row.name == "T-shirt"]
+    assert ("the drop can be noise" in row.detail) is fell
+
+
 def test_accuracy_shows_floor_target_and_interval():
     def limited(items):
         items["accuracy"].update(floor=0.5, target=0.99, interval=(-0.002, 0.0149))

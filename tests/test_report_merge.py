@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_report_html import FASHION, assert_sound, document, evaluated
 from test_report_latency import timed
 
@@ -38,7 +39,7 @@ def test_engines_of_several_jobs_stand_in_one_report(tmp_path):
     [model] = found["models"]
     assert (model["engines"], model["verdict"]) == (["fp16", "int8"], "fail")
     assert found["false_alarm"]["tests"] == sum(part.document["false_alarm"]["tests"] for part in parts)
-    assert [own["name"] for own in found["jobs"]] == ["L4", "A10"]
+    assert [(own["name"], own["verdict"]) for own in found["jobs"]] == [("A10", "fail"), ("L4", "pass")]
     assert found["differences"] == []
     pages = assert_sound(found, tmp_path)
     assert {"fashion--fp16.html", "fashion--int8.html"} <= pages.keys()
@@ -65,35 +66,154 @@ def test_jobs_of_equal_devices_are_told_apart_by_their_folders():
 
 
 def test_what_the_jobs_used_of_a_model_and_was_not_the_same_is_said(tmp_path):
+    other = job("A10", fashion("int8"), data="sha256:0ther")
+    other["models"][0]["gates"] = {"recall_drop": 0.5}
+    sure = job("L4", fashion("fp16"), data="sha256:5ame")
+    sure["models"][0]["gates"] = {"recall_drop": 0.01}
     found = merged(
-        [Part("a", job("L4", fashion("fp16"))), Part("b", job("A10", fashion("int8"), data="sha256:other"))]
+        [Part("a", sure), Part("b", other), Part("c", job("T4", fashion("fp32"), data="sha256:5ame"))]
     )
-    assert found["differences"] == ["fashion: the evaluation data of L4 and A10 are not the same"]
+    data, limits = found["differences"]
     assert (
-        "the evaluation data of L4 and A10 are not the same"
-        in assert_sound(found, tmp_path)["index.html"].text
+        data
+        == "fashion: the evaluation data are not the same in all jobs: 0ther on 'A10'; 5ame on 'L4', 'T4'"
     )
+    assert limits.startswith("fashion: the limits are not the same in all jobs: ")
+    page = assert_sound(found, tmp_path)["index.html"]
+    assert data in page.text
+    assert found["models"][0]["data"]["digest"] == "sha256:0ther"  # of the first job; the others keep theirs
+    assert [own["models"][0]["data"]["digest"] for own in found["jobs"]][1:] == ["sha256:5ame"] * 2
 
 
-def test_the_order_of_the_jobs_changes_neither_verdicts_nor_engines():
-    parts = [
-        Part("a", job("L4", fashion("int8"))), Part("b", job("A10", fashion("int8", ruined=True))),
-        Part("c", job("T4", fashion("fp16"))),
-    ]  # fmt: skip
-    for order in itertools.permutations(parts):
-        found = merged(order)
-        assert [(e["engine"], e["verdict"]) for e in found["engines"]] == [
-            ("fp16", "pass"), ("int8 @ A10", "fail"), ("int8 @ L4", "pass")
-        ]  # fmt: skip
-        assert found["items"] == merged(parts)["items"]
-
-
-def test_a_merged_report_can_be_merged_again(tmp_path):
-    first = merged([Part("a", job("L4", fashion("int8"))), Part("b", job("A10", fashion("int8")))])
-    found = merged([Part("ab", first), Part("c", job("T4", fashion("fp16")))])
-    assert [own["name"] for own in found["jobs"]] == ["L4", "A10", "T4"]
-    assert len(found["engines"]) == 3
+def test_classes_that_two_jobs_list_otherwise_are_not_mixed_silently(tmp_path):
+    others = ["Cat", "Dog"]
+    found = merged(
+        [
+            Part("a", job("L4", fashion("int8"))),
+            Part("b", job("A10", evaluated("fashion", "int8", others, 100, {}))),
+        ]
+    )
+    assert found["differences"][0].startswith("fashion: the classes are not the same in all jobs: ")
+    assert {e["engine"]: len(e["classes"]) for e in found["engines"]} == {"int8 @ A10": 2, "int8 @ L4": 10}
     assert_sound(found, tmp_path)
+
+
+def test_a_model_that_one_job_skipped_is_told_by_the_other():
+    skipped = job("A10", fashion("int8"))
+    [model] = skipped["models"]
+    model |= {"model": None, "data": None, "calibration": None, "classes": [], "gates": None}
+    found = merged([Part("a", skipped), Part("b", job("L4", fashion("fp16")))])
+    [model] = found["models"]
+    assert model["data"]["digest"] == "sha256:d"
+    assert model["classes"] == FASHION
+    assert model["engines"] == ["fp16", "int8"]
+
+
+def test_the_run_tells_what_the_jobs_have_in_common():
+    ci = {"name": "GitHub Actions", "commit": "f00", "ref": "main", "url": "https://example.org/1"}
+    one, two = job("L4", fashion("fp16")), job("A10", fashion("int8"))
+    one["run"] |= {"started": "2026-11-02T10:00:00+00:00", "seconds": 10.5, "command": "a", "ci": ci}
+    two["run"] |= {"started": "2026-11-02T09:00:00+00:00", "seconds": 1.25, "command": "b"}
+    two["run"]["ci"] = {**ci, "url": "https://example.org/2"}
+    run = merged([Part("a", one), Part("b", two)])["run"]
+    assert (run["started"], run["seconds"], run["jobs"]) == ("2026-11-02T09:00:00+00:00", 11.75, 2)
+    assert run["command"] is None
+    assert run["ci"] == {**ci, "url": None}
+    assert view.index(merged([Part("a", one), Part("b", two)])).run[1].term == "duration of all jobs together"
+
+
+def test_an_engine_that_is_called_like_another_of_a_job_stays_itself():
+    parts = [
+        Part("a", job("L4", fashion("int8"), fashion("int8 @ L4", ruined=True))),
+        Part("b", job("A10", fashion("int8"))),
+    ]
+    found = merged(parts)
+    assert {e["engine"]: e["verdict"] for e in found["engines"]} == {
+        "int8 @ A10": "pass", "int8 @ L4": "fail", "int8 @ L4 2": "pass"
+    }  # fmt: skip
+    assert len(html.render(found)) == 5
+
+
+def run_of(number: int, device: str, *engines: str) -> dict[str, Any]:
+    """A run of a history, as far as merging reads it."""
+    rows = [{"model": "fashion", "engine": engine, "verdict": "pass"} for engine in engines]
+    return {
+        "id": f"{number:08x}", "started": f"2026-11-{number:02}T10:00:00+00:00",
+        "environment": {"device": device}, "engines": rows,
+    }  # fmt: skip
+
+
+def history_of(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    return [(run["id"][-1], sorted(e["engine"] for e in run["engines"])) for run in found["history"]["runs"]]
+
+
+def test_jobs_that_share_a_history_keep_the_runs_of_each_device_apart():
+    runs = [run_of(1, "L4", "int8"), run_of(2, "A10", "int8"), run_of(3, "L4", "int8", "fp16")]
+    kept = {"unreadable": 1, "runs": runs}
+    one = job("L4", fashion("int8"), fashion("fp16"), history=kept)
+    two = job("A10", fashion("int8"), history=kept)
+    found = merged([Part("a", one), Part("b", two)])
+    assert history_of(found) == [("1", ["int8 @ L4"]), ("2", ["int8 @ A10"]), ("3", ["fp16", "int8 @ L4"])]
+    assert found["history"]["unreadable"] == 2
+    alone = merged([Part("a", one), Part("b", job("T4", fashion("fp32")))])
+    assert history_of(alone) == [("1", ["int8"]), ("2", ["int8"]), ("3", ["fp16", "int8"])]
+
+
+# in any order, at once or one after another
+
+ENGINES = ("fp16", "int8", "int8-qat")
+
+
+def some_job(number: int, device: str, engines: list[str], *, ruined: bool) -> Part:
+    made = job(device, *(fashion(engine, ruined) for engine in engines), data=f"sha256:{ruined}")
+    made["run"]["started"] = f"2026-11-02T10:{number:02}:00+00:00"
+    made["items"].append(
+        {
+            **timed(engines[0], 8, 1.6), "model": "fashion", "absent": {},
+            "contestants": {name: {} for name in engines[1:]},
+            "speedups": {"reference": {"ratio": 2.0}, **{name: {"ratio": 1.5} for name in engines[1:]}},
+        }
+    )  # fmt: skip
+    runs = [run_of(number + 1, device, *engines), run_of(30, "L4", *engines)]
+    return Part(f"job-{number}", {**made, "history": {"unreadable": number, "runs": runs}})
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> list[Part]:
+    return [
+        some_job(
+            number,
+            draw(st.sampled_from(["L4", "A10"])),
+            draw(st.lists(st.sampled_from(ENGINES), min_size=1, unique=True)),
+            ruined=draw(st.booleans()),
+        )
+        for number in range(draw(st.integers(3, 4)))
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(parts=jobs(), seed=st.randoms(use_true_random=False), cut=st.integers(1, 2))
+def test_neither_the_order_of_the_jobs_nor_earlier_merging_changes_anything(parts, seed, cut):
+    at_once = merged(parts)
+    shuffled = list(parts)
+    seed.shuffle(shuffled)
+    assert merged(shuffled) == at_once
+    rest, first = shuffled[cut:], shuffled[:cut]
+    before = Part("before", merged(first)) if len(first) > 1 else first[0]
+    again = Part("again", merged(rest))
+    assert merged([again, before]) == at_once
+
+
+def test_every_contestant_is_an_engine_of_the_same_job():
+    parts = [some_job(k, device, list(ENGINES), ruined=False) for k, device in enumerate(["L4", "A10"])]
+    found = merged(parts)
+    names = {engine["engine"] for engine in found["engines"]}
+    timed_items = [item for item in found["items"] if item["check"] == "latency"]
+    assert len(timed_items) == 2
+    for item in timed_items:
+        assert set(item["contestants"]) <= names
+        assert set(item["speedups"]) - {"reference"} == set(item["contestants"])
+        assert {name.partition(" @ ")[2] for name in item["contestants"]} == {item["job"]}
 
 
 # the command
@@ -165,7 +285,7 @@ def test_pictures_that_are_gone_are_told_and_paths_out_of_the_folder_are_not_fol
     (source / "report.json").write_text(json.dumps(made), encoding="utf-8")
     status, out, _ = told(capsys, source, f"--out={tmp_path / 'out'}")
     assert status == 0
-    assert out.startswith("2 pictures are named in the reports and not there\n")
+    assert out.startswith("warning: 2 pictures are left out, being not there or not ours, first ")
     assert "<img" not in (tmp_path / "out" / "fashion--int8.html").read_text(encoding="utf-8")
 
 

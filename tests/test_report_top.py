@@ -42,9 +42,13 @@ def test_two_models_are_told_apart():
         ([timed("fp16", 1, 0.7, judged=[SAME, UNSURE])], "; nothing slower"),  # p95 is not waited for
         ([timed("fp16", 1, 0.7, judged=[{**SAME, "rule": "none"}])], ""),
         ([timed("fp16", 1, 0.7, judged=[SAME], health=THROTTLED)], ""),
+        ([timed("fp16", 1, 0.7, judged=[SAME]), timed("tf32", 1, 0.7, judged=[SAME], health=THROTTLED)], ""),
+        ([timed("fp16", 1, 0.7, judged=[{**SAME, "what": "faster_than"}])], ""),
+        ([timed("fp16", 1, 0.7, judged=[SAME], warnings=["fp16 is slower than fp32 at batch 1"])], ""),
         ([timed("fp16", 1, 0.7)], ""),
     ],
-    ids=["all", "one open", "open p95", "nothing to compare with", "unfit machine", "not judged"],
+    ids=["all", "one open", "open p95", "nothing to compare with", "unfit machine", "another one unfit",
+         "only a rival", "slower than a wider one", "not judged"],
 )  # fmt: skip
 def test_nothing_slower_is_said_only_where_times_were_compared(items: list[dict[str, Any]], told: str):
     said = view.headline(reported(*items))
@@ -90,7 +94,7 @@ def test_what_changed_since_the_approval_is_told_once_with_the_engines_it_is_abo
 def test_nothing_changed_is_said_only_where_everything_was_compared():
     assert view.index(document(approved())).approval.sentence == (
         "1 engine compared with the approved baseline; "
-        "model, data, precision and versions are those that were approved"
+        "nothing that is known of model, data, precision and versions changed"
     )
     both = document(approved(), approved("missing", engine="int8"))
     assert view.index(both).approval.sentence == (

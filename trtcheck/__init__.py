@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from trtcheck.errors import TrtcheckError
     from trtcheck.evaluation import Evaluation
-    from trtcheck.library import evaluate, judge_evaluation, read_suite
+    from trtcheck.library import evaluate, judge_evaluation, predict, read_suite
 
 _HOME = {
     **dict.fromkeys(
@@ -40,7 +40,7 @@ _HOME = {
     ),
     "TrtcheckError": "trtcheck.errors",
     "Evaluation": "trtcheck.evaluation",
-    **dict.fromkeys(("evaluate", "judge_evaluation", "read_suite"), "trtcheck.library"),
+    **dict.fromkeys(("evaluate", "judge_evaluation", "predict", "read_suite"), "trtcheck.library"),
 }  # fmt: skip
 _SUBMODULES = ("judge", "metrics")
 
@@ -65,6 +65,7 @@ __all__ = [
     "Verdict",
     "evaluate",
     "judge_evaluation",
+    "predict",
     "read_suite",
 ]
 

@@ -74,6 +74,7 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
             f"the reference itself is no better than guessing among {len(evaluation.classes)} classes: "
             "check labels, the order of classes and the preprocessing (scale, mean, std)",
         )
+    own = verdict
     if gates.top_k_accuracy_drop is not None:
         verdict = worst((verdict, top_k.verdict))
         told.append(messages.accuracy(f"top-{evaluation.top_k} accuracy", top_k))
@@ -81,6 +82,7 @@ def accuracy(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = N
     del row["verdict"]  # the item has its own, that of top-k and of the baseline included
     measured = {
         **row,
+        "own_verdict": own.value,
         "top_k": {
             "k": evaluation.top_k,
             **accuracy_row(top_k),

@@ -50,23 +50,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-_WITH_THEIR_OWN = {
+_COMMANDS = {
+    "doctor": (
+        "trtcheck.doctor.command", "show what is installed, find conflicts, test every backend"
+    ),
     "export-inputs": (
         "trtcheck.recordings.export", "write the inputs for a device on which pytest cannot run"
     ),
-    "predict": ("trtcheck.predict", "show what a model sees in an image, before and after"),
+    "predict": ("trtcheck.prediction.command", "show what a model sees in an image, before and after"),
     "report": ("trtcheck.report.command", "make a report anew, or one of several jobs"),
 }  # fmt: skip
-"""Subcommands with a parser of their own: their module, and what they do."""
+"""The subcommands: their module, whose ``main`` has a parser of its own, and what they do."""
 
 
 def _run(arguments: Sequence[str]) -> int:
-    module = _WITH_THEIR_OWN.get(arguments[0] if arguments else "", ("", ""))[0]
-    if module:
-        # It has a parser of its own, which writes its own --help.
+    if arguments and arguments[0] in _COMMANDS:
+        module, _ = _COMMANDS[arguments[0]]
         status: int = importlib.import_module(module).main(arguments[1:])
         return status
-    return _doctor(arguments)
+    parser = argparse.ArgumentParser(
+        PROGRAM, description="Tools beside the pytest plugin; the tests themselves are run by pytest."
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (_, text) in _COMMANDS.items():
+        commands.add_parser(name, add_help=False, help=text)
+    parser.parse_args(arguments)  # tells what is wrong, or what was asked for, and ends here
+    return USAGE_ERROR
 
 
 def _tell(text: str, *, after: str = "") -> None:
@@ -78,26 +88,6 @@ def _discard_output() -> None:
     """Leaves Python nothing to complain about when it ends and writes out what is left."""
     with suppress(OSError, ValueError):  # no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _doctor(arguments: Sequence[str]) -> int:
-    from trtcheck.doctor import command
-
-    parser = argparse.ArgumentParser(
-        PROGRAM, description="Tools beside the pytest plugin; the tests themselves are run by pytest."
-    )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    doctor = commands.add_parser(
-        "doctor", help="show what is installed, find conflicts, test every backend",
-        description="Shows what is installed, finds conflicts, and tests every backend on a small net "
-        "against numpy. The output can be pasted into an issue. Exit status: 0 where nothing is wrong, "
-        "1 where something is, 2 for a wrong option.",
-    )  # fmt: skip
-    command.add_options(doctor)
-    for name, (_, text) in _WITH_THEIR_OWN.items():
-        commands.add_parser(name, add_help=False, help=text)
-    return command.run(parser.parse_args(arguments))
 
 
 def _version() -> str:

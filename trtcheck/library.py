@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtcheck import checks
 from trtcheck.case import Case, Check, EngineSpec, Gates, OnFinding, Outcome
-from trtcheck.progress import LoggedProgress
+from trtcheck.progress import LoggedProgress, Progress
 from trtcheck.session import Workbench
 from trtcheck.settings import cache_folder, parse_backend, parse_engines, read_settings
 from trtcheck.suite import read_suite as _read_suite
 
 if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
+    from trtcheck.prediction.answers import Seen
 
-__all__ = ["evaluate", "judge_evaluation", "read_suite"]
+__all__ = ["evaluate", "judge_evaluation", "predict", "read_suite"]
 
 
 def evaluate(
@@ -41,21 +44,78 @@ def evaluate(
     Raises:
         TrtcheckError: The case cannot be opened, or the engine not built or run.
     """
+    [spec] = _engines([engine])
+    with open_workbench(backend, cache, threads) as workbench:
+        return workbench.evaluation(case, spec)
+
+
+def predict(
+    case: Case,
+    engines: Sequence[str | Path | EngineSpec],
+    images: Sequence[str | Path | int],
+    *,
+    top: int = 5,
+    backend: str = "auto",
+    cache: Path | str | None = None,
+    threads: int | None = None,
+) -> list[Seen]:
+    """What the ONNX Runtime reference and *engines* see in single inputs.
+
+    Args:
+        case: Model and preprocessing.
+        engines: Each as of `evaluate`; a recording knows the evaluation images alone.
+        images: Paths of image files or of .npy or .npz files with one input, or positions in the evaluation
+            data; at least one.
+        top: How many classes are told of each.
+        backend: As ``--trt-backend``.
+        cache: As of `evaluate`.
+        threads: As of `evaluate`.
+
+    Returns:
+        For each input what was `asked`, and the `predictions` of the reference and then of every engine.
+
+    Raises:
+        TrtcheckError: The case cannot be opened or gives no class scores, an input not be used, or an engine
+            not be built or run.
+        ValueError: There is no input, or *top* is below 1.
+    """
+    from trtcheck.prediction.answers import predict as predicted
+
+    if not images or top < 1:
+        raise ValueError(f"{len(images)} images, top = {top}: expected 1 or more of each")
+    specs = _engines(engines)
+    with open_workbench(backend, cache, threads) as workbench:
+        return predicted(workbench, case, specs, images, top)
+
+
+def _engines(given: Sequence[str | Path | EngineSpec]) -> list[EngineSpec]:
     here = Path.cwd()
-    if isinstance(engine, EngineSpec):
-        spec = engine
-    else:
-        [spec] = parse_engines([str(engine)], base=here, where="engine")
+    return [
+        engine
+        if isinstance(engine, EngineSpec)
+        else parse_engines([str(engine)], base=here, where="engine")[0]
+        for engine in given
+    ]
+
+
+@contextmanager
+def open_workbench(
+    backend: str, cache: Path | str | None, threads: int | None = None, progress: Progress | None = None
+) -> Iterator[Workbench]:
+    """A workbench of its own, closed in the end; the arguments are those of `evaluate`.
+
+    Raises:
+        OptionError: The backend is unknown, or there is no place for the cache.
+    """
+    here = Path.cwd()
     settings = read_settings({"cache": cache}, {}, invoked_in=here, root=here)
     with tempfile.TemporaryDirectory(prefix="trtcheck-") as shared:
         workbench = Workbench(
             cache=cache_folder(settings), shared=Path(shared), backend=parse_backend(backend),
-            threads=threads or 0, progress=LoggedProgress(),
+            threads=threads or 0, progress=progress or LoggedProgress(),
         )  # fmt: skip
-        try:
-            return workbench.evaluation(case, spec)
-        finally:
-            workbench.close()
+        with closing(workbench):
+            yield workbench
 
 
 def judge_evaluation(evaluation: Evaluation, check: Check | str, gates: Gates | None = None) -> Outcome:

@@ -86,3 +86,11 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
 def matching(entry: str, names: Sequence[str]) -> tuple[str, ...]:
     """The *names* that *entry* stands for: the one it is, or those that fit it as a pattern (fnmatch)."""
     return (entry,) if entry in names else tuple(name for name in names if fnmatchcase(name, entry))
+
+
+_TURNING = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def visible(text: str) -> str:
+    """*text* with the signs that turn the direction of writing told by their codes, which reads safely."""
+    return text.translate(_TURNING)

@@ -57,7 +57,7 @@ def outputs(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = No
         {
             "outputs": [drift_row(drift) for drift in evaluation.outputs],
             "agreement": agreement,
-            "churn": churn,
+            "churn": churn and {**churn, "verdict": None if churn["limit"] is None else verdict.value},
             "problems": list(evaluation.problems),
             "limits": {name: getattr(gates, name) for name in _LIMITS},
         },

@@ -14,7 +14,7 @@ import pytest
 
 from trtcheck.case import Check, Numerics
 from trtcheck.ci import run_of
-from trtcheck.errors import TrtcheckError
+from trtcheck.errors import ReportError, TrtcheckError
 
 if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
@@ -91,7 +91,7 @@ class Recorder:
             if interrupted:
                 self._said.append(f"interrupted after {len(items)} checks: no report is written")
             else:
-                self._write(self._document, drawn)
+                self._keep(session, self._write(self._document, drawn))
         except (TrtcheckError, OSError) as error:
             self._fail(session, f"the report could not be written: {error}")
         except Exception:  # noqa: BLE001  a hook outside the run phase never raises
@@ -182,7 +182,8 @@ class Recorder:
             pictures=drawn.keys(),
         )
 
-    def _write(self, document: Mapping[str, Any], drawn: Mapping[str, bytes]) -> None:
+    def _write(self, document: Mapping[str, Any], drawn: Mapping[str, bytes]) -> dict[str, Any]:
+        """Writes the report; returns what is to be kept of the run."""
         from trtcheck.report import folder as report
         from trtcheck.report import history, markdown_file, places
 
@@ -191,14 +192,24 @@ class Recorder:
         if kept is not None:
             document = history.with_earlier(document, run, kept)
         report.write(document, folder, drawn)
-        if kept is not None:
-            history.keep(run, kept)
         self._index = folder / "index.html"
         shown = places.shown(folder, self._config.invocation_params.dir)
         self._said.append(f"report: {shown}/index.html")
         step = os.environ.get("GITHUB_STEP_SUMMARY")
         told = markdown_file.append(document, Path(step), shown) if step else None
         self._said += [told] if told else []
+        return run
+
+    def _keep(self, session: pytest.Session, run: Mapping[str, Any]) -> None:
+        """Keeps the *run* for later reports; where that fails its own report is there all the same."""
+        from trtcheck.report import history
+
+        folder = self._runtime.settings.history
+        try:
+            if folder is not None:
+                history.keep(run, folder)
+        except ReportError as error:
+            self._fail(session, str(error))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Regressions first, then one line an engine."""

@@ -6,7 +6,7 @@ that an engine answered outlives the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -368,10 +368,27 @@ class Workbench:
         name, classes = resolved.scores, len(resolved.classes)
         with closing(loaded):
             found = [
-                as_scores(loaded.infer(batch.feeds)[name], classes, case, name)[: batch.count]
+                as_scores(_output(loaded.infer(batch.feeds), name, case), classes, case, name)[: batch.count]
                 for batch in batches(images, signature, case.input, size)
             ]
         return np.concatenate(found)
+
+    def recorded_scores(self, case: Case, engine: EngineSpec, indices: Sequence[int]) -> np.ndarray:
+        """The class scores (N, C) that a recording holds for the evaluation images *indices*.
+
+        Raises:
+            TrtcheckError: The case cannot be opened or gives no class scores, or the recording is not one of
+                its evaluation images.
+        """
+        from trtcheck.evaluation import as_scores
+
+        resolved = self.resolve(case)
+        if resolved.scores is None:
+            raise CaseError(f"{case.name} gives no class scores")
+        recording = self._recording(self.built(case, engine).path, resolved)
+        name = resolved.scores
+        rows = _output(recording.outputs, name, case)[list(indices)]
+        return as_scores(rows, len(resolved.classes), case, name)
 
     def calibration(self, case: Case, engine: EngineSpec) -> CalibrationFindings:
         """What calibration and evaluation data have in common, and how evaluation fills the engine's ranges.
@@ -593,6 +610,20 @@ class Workbench:
             "digest": built.lowered["calibration_digest"],
             "images": built.lowered["calibration_images"],
         }
+
+
+def _output(outputs: Mapping[str, np.ndarray], name: str, case: Case) -> np.ndarray:
+    """The output *name* of an engine.
+
+    Raises:
+        EngineError: It has no such output.
+    """
+    if name not in outputs:
+        raise EngineError(
+            f"{case.name}: the engine has no output '{name}', which holds the class scores",
+            expected=name, found=", ".join(sorted(outputs)) or "no output",
+        )  # fmt: skip
+    return outputs[name]
 
 
 def _calibration_input(case: Case) -> InputSpec:

@@ -5,11 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from trtcheck.errors import OptionError
 
+PROGRAM = "pytest-trtcheck doctor"
 _STDOUT = "-"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the subcommand with the arguments *argv*; returns the exit status, 0 or 1.
+
+    Raises:
+        OptionError: The JSON file cannot be written.
+        SystemExit: The arguments are wrong, or help was asked for.
+    """
+    parser = argparse.ArgumentParser(
+        PROGRAM,
+        description="Shows what is installed, finds conflicts, and tests every backend on a small net "
+        "against numpy. The output can be pasted into an issue. Exit status: 0 where nothing is wrong, "
+        "1 where something is, 2 for a wrong option.",
+    )
+    add_options(parser)
+    return run(parser.parse_args(argv))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

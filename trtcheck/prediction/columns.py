@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,11 @@ def as_text(found: Sequence[Seen], *, width: int = NARROWEST, base: Path | None 
     """
     blocks = [_block(seen, max(width, NARROWEST), base) for seen in found]
     kinds = dict.fromkeys(own.numerics for seen in found for own in seen.predictions)
-    keys = [f"{kind}: {text}" for kind, text in _KEY.items() if kind.value in kinds]
+    keys = [
+        _wrapped(f"{kind}: {text}", max(width, NARROWEST))
+        for kind, text in _KEY.items()
+        if kind.value in kinds
+    ]
     blocks.append("\n".join([f"{_ANSWER} the answer", *keys]))
     return "\n\n".join(blocks) + "\n"
 
@@ -48,10 +53,18 @@ def _block(seen: Seen, width: int, base: Path | None) -> str:
     head = [
         f"{visible(seen.asked.name)}{truth}",
         *([f"  {visible(place)}"] if place is not None else []),
-        *(f"  note: {note}" for note in seen.asked.notes),
+        *(_wrapped(f"note: {note}", width, "  ") for note in seen.asked.notes),
     ]
     tables = [_table(seen, columns, width) for columns in _pages(seen.predictions, width)]
-    return "\n\n".join(["\n".join(head), *tables, _verdict(seen.predictions)])
+    verdict = [_wrapped(sentence, width) for sentence in _verdict(seen.predictions)]
+    return "\n\n".join(["\n".join(head), *tables, "\n".join(verdict)])
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> str:
+    """*text* in lines that are not longer than *width*, all but the first further in."""
+    return textwrap.fill(
+        text, width, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
+    )
 
 
 def _place(seen: Seen, base: Path | None) -> str | None:
@@ -120,7 +133,7 @@ def _right(text: str, room: int) -> str:
     return " " * (room - cell_len(told)) + told
 
 
-def _verdict(predictions: Sequence[Prediction]) -> str:
+def _verdict(predictions: Sequence[Prediction]) -> list[str]:
     """Whether all answer the same, in a sentence an engine that does not."""
     first, *others = predictions
     told = [
@@ -129,10 +142,10 @@ def _verdict(predictions: Sequence[Prediction]) -> str:
         if own.answer != first.answer
     ]
     if told:
-        return "\n".join(told)
+        return told
     if first.answer is None:
-        return "there is no answer: the scores are not finite"
-    return "all answer the same" if others else f"the {first.engine} answers {_answer(first)}"
+        return ["there is no answer: the scores are not finite"]
+    return ["all answer the same" if others else f"the {first.engine} answers {_answer(first)}"]
 
 
 def _answer(own: Prediction) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,10 +30,9 @@ def main(argv: Sequence[str]) -> int:
         given = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed what is wrong, or the help
         return stop.code if isinstance(stop.code, int) else 2
+    from trtcheck.library import open_workbench
     from trtcheck.prediction.answers import predict
     from trtcheck.prediction.columns import as_json, as_text
-    from trtcheck.session import Workbench
-    from trtcheck.settings import cache_folder, parse_backend, read_settings
     from trtcheck.suite import find_case
 
     here = Path.cwd()
@@ -42,14 +40,8 @@ def main(argv: Sequence[str]) -> int:
     suite = suite / "trtcheck.toml" if suite.is_dir() else suite
     case = find_case(suite, given.model)
     engines, notes = _engines(given, case, suite, here)
-    settings = read_settings({"cache": given.cache}, {}, invoked_in=here, root=here)
-    with tempfile.TemporaryDirectory(prefix="trtcheck-") as shared:
-        workbench = Workbench(
-            cache=cache_folder(settings), shared=Path(shared), backend=parse_backend(given.backend),
-            threads=0, progress=_progress(quiet=given.json),
-        )  # fmt: skip
-        with closing(workbench):
-            found = predict(workbench, case, engines, given.images, given.top)
+    with open_workbench(given.backend, given.cache, progress=_progress(quiet=given.json)) as workbench:
+        found = predict(workbench, case, engines, given.images, given.top)
     if given.json:
         text = as_json(case, found, notes)
     else:
@@ -83,7 +75,9 @@ def _engines(
         if all(text.isdecimal() for text in given.images):
             return named, []
         left = [engine for engine in named if engine.kind is EngineKind.RECORDING]
-        notes = [f"'{engine.name}' is left out: a recording knows the evaluation images alone" for engine in left]
+        notes = [
+            f"'{engine.name}' is left out: a recording knows the evaluation images alone" for engine in left
+        ]
         return tuple(engine for engine in named if engine not in left), notes
     able = [name for name in PRECISIONS if name != "int8" or _has_int8(case)]
     notes = [] if "int8" in able else ["int8 is left out: the model has no calibration data"]
@@ -97,8 +91,8 @@ def _has_int8(case: Case) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Show the most probable classes of images, of the original FP32 model and of each engine, "
-        "side by side. Exit status: 0, whatever they answer; 2 where something cannot be used.",
+        description="Show the most probable classes of images, of the original FP32 model and of each "
+        "engine, side by side. Exit status: 0, whatever they answer; 2 where something cannot be used.",
     )
     parser.add_argument("suite", metavar="SUITE", help="the trtcheck.toml, or its folder")
     parser.add_argument("model", metavar="MODEL", help="the name of a model in it")

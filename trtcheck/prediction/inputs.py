@@ -59,7 +59,7 @@ def asked(given: str | Path | int, case: Case, resolved: Resolved) -> Asked:
     """
     path = Path(str(given))
     if isinstance(given, int) or (_is_number(str(given)) and not path.is_file()):
-        return _of_data(int(given), resolved)
+        return _of_data(int(str(given)), resolved)
     if not path.is_file():
         raise DataError(
             "is no file", where=path, found="a folder" if path.is_dir() else "nothing",

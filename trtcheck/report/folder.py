@@ -31,7 +31,8 @@ def write(document: Mapping[str, Any], folder: Path, drawn: Mapping[str, bytes] 
     markdown_file.refuse_foreign(folder)
     html.write(document, folder, drawn)
     try:
-        write_atomically(folder / DOCUMENT, text + "\n")
+        # A path of pytest may hold bytes that are no UTF-8, as lone surrogates.
+        write_atomically(folder / DOCUMENT, (text + "\n").encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise ReportError("the report cannot be written", where=folder, found=error) from error
     markdown_file.write(document, folder)

@@ -71,6 +71,7 @@ def _engine(engine: Record, model: Record, items: Sequence[Record]) -> dict[str,
             "model": _digest((model.get("model") or {}).get("digest")),
             "data": _digest((model.get("data") or {}).get("digest")),
             "labels": _digest((model.get("data") or {}).get("labels_digest")),
+            "calibration": _digest((engine["lowered"] or {}).get("calibration_digest")),
             "lowered": _digest((engine["lowered"] or {}).get("digest")),
         },
         "accuracy": accuracy.get("after"),
@@ -126,7 +127,8 @@ def keep(record: Record, folder: Path) -> None:
     try:
         started = datetime.fromisoformat(record["started"]).astimezone(UTC)
         path = folder / f"{started:%Y%m%dt%H%M%Sz}-{record['id']}.json"
-        write_atomically(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise ReportError(
             "the history of runs cannot be written", where=folder, found=error,
@@ -181,13 +183,13 @@ def is_run(run: Any) -> bool:
     try:
         return (
             run["schema_version"] == SCHEMA_VERSION
-            and datetime.fromisoformat(run["started"]).tzinfo is not None
+            and datetime.fromisoformat(run["started"]).astimezone(UTC).year > 1
             and isinstance(run["id"], str)
             and run["verdict"] in _VERDICTS
             and all(value is None or isinstance(value, str) for value in _texts(run))
             and all(map(_is_engine, run["engines"]))
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return False
 
 
@@ -207,7 +209,7 @@ def _is_engine(engine: Record) -> bool:
         isinstance(engine["model"], str)
         and isinstance(engine["engine"], str)
         and engine["verdict"] in _VERDICTS
-        and engine["digests"].keys() == {"model", "data", "labels", "lowered"}
+        and engine["digests"].keys() == {"model", "data", "labels", "calibration", "lowered"}
         and all(text is None or isinstance(text, str) for text in texts)
         and all(number is None or _is_number(number) for number in numbers)
         and all(isinstance(name, str) for name in engine["key_classes"])

@@ -16,6 +16,7 @@ import jinja2
 
 from trtcheck.cache import write_atomically
 from trtcheck.errors import ReportError
+from trtcheck.names import visible
 from trtcheck.report import pictures, view
 
 MARK = "pytest-trtcheck"
@@ -81,7 +82,9 @@ def render(document: Mapping[str, Any]) -> dict[str, str]:
     for model in view.class_pages(document):
         pages[model.page] = template.render(view=model)
     # A path of pytest may hold bytes that are no UTF-8, as lone surrogates.
-    texts = {name: page.encode("utf-8", "backslashreplace").decode() for name, page in pages.items()}
+    texts = {
+        name: visible(page).encode("utf-8", "backslashreplace").decode() for name, page in pages.items()
+    }
     return {**texts, "style.css": _style()}
 
 

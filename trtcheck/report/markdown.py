@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from trtcheck.names import significant
 from trtcheck.report import speeds, view
@@ -156,7 +155,7 @@ def _engines(index: IndexView, times: Mapping[str, str], linked: Linked) -> list
 
 
 def _cells(model: str, row: EngineRow, times: Mapping[str, str], linked: Linked) -> tuple[str, ...]:
-    aside = f" ({row.numerics})" if row.numerics else ""
+    aside = f" ({text(row.numerics, _FIGURE)})" if row.numerics else ""
     accuracy = f"{row.before}{_NO_BREAK}→ {row.after}" if row.before and row.after else _NOTHING
     drop = _NOTHING if row.drop is None else "none fell"
     if row.dropped is not None:
@@ -226,7 +225,7 @@ def _ci(found: Mapping[str, str | None]) -> str:
         return ""
     told = text(name, _NAME)
     # Whoever wrote the document, an address may not end the link or begin another scheme.
-    if url and urlsplit(url).scheme in ("http", "https") and not set(url) & set("()<>[]\\`\"' \n\r\t|"):
+    if url and url.startswith(("http://", "https://")) and not set(url) & set("()<>[]\\`\"' \n\r\t|"):
         told = _link(told, url.replace("&", "&amp;"))
     parts = [f"{word} {code(value, _NAME)}" for word in ("commit", "ref") if (value := found.get(word))]
     return " · ".join([told, *parts])

@@ -1,17 +1,22 @@
-"""One report of several: the jobs of a CI matrix, each with its own engines, GPUs or models."""
+"""One report of several: the jobs of a CI matrix, each with its own engines, GPUs or models.
+
+Reports that are merged already are taken apart into their jobs first. So it is all the same in which order
+jobs are merged, and whether at once or one after another.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trtcheck import digests
 from trtcheck.case import Verdict, worst
+from trtcheck.names import listed
 from trtcheck.report import document as documents
 from trtcheck.report import false_alarm, history
-
-Record = Mapping[str, Any]
+from trtcheck.report.jobs import Job, Pair, Record, called, jobs_of, pair
 
 
 @dataclass(frozen=True)
@@ -30,147 +35,207 @@ class Part:
 def merged(parts: Sequence[Part]) -> dict[str, Any]:
     """The report of all *parts* together.
 
-    An engine that several parts hold for one model is kept once for each, told apart by the job:
+    An engine that several jobs hold for one model is kept once for each, told apart by the job:
     ``int8 @ NVIDIA L4``. What the jobs used of one model that was not the same is told in ``differences``.
 
     Args:
-        parts: Two or more; their order decides no more than the order of names that would be equal.
+        parts: Two or more, in any order.
     """
-    names = _job_names(parts)
-    twice = Counter(pair for part in parts for pair in {_pair(engine) for engine in part.document["engines"]})
-    renamed = [
-        _renamed(part.document, {pair for pair, count in twice.items() if count > 1}, name)
-        for part, name in zip(parts, names, strict=True)
-    ]
-    items = sorted((item for found in renamed for item in found["items"]), key=documents.item_order)
-    models = [_model([m for found in renamed for m in found["models"] if m["name"] == name])
-              for name in sorted({m["name"] for found in renamed for m in found["models"]})]  # fmt: skip
+    jobs = sorted((job for part in parts for job in jobs_of(part.document, part.source)), key=_order)
+    names = _names(jobs)
+    labels = _labels(jobs, names)
+    renamed = [called(*each) for each in zip(jobs, names, labels, strict=True)]
+    items = sorted((item for job in renamed for item in job.items), key=documents.item_order)
     found = {
         "schema_version": documents.SCHEMA_VERSION,
-        "verdict": worst(Verdict(part["verdict"]) for part in renamed).value,
+        "verdict": _worst(items),
         "false_alarm": false_alarm.bound(items),
-        "environment": renamed[0]["environment"],
-        "run": _run([part.document["run"] or {} for part in parts]),
-        "jobs": [job for part, name in zip(parts, names, strict=True) for job in _jobs(part, name)],
-        "differences": _differences(parts, names),
-        "models": models,
-        "engines": sorted((engine for part in renamed for engine in part["engines"]), key=_pair),
+        "environment": jobs[0].environment,
+        "run": _run([job.run for job in jobs]),
+        "jobs": [_entry(job, name) for job, name in zip(jobs, names, strict=True)],
+        "differences": _differences(jobs, names),
+        "models": [_model(name, renamed) for name in sorted({m["name"] for job in jobs for m in job.models})],
+        "engines": sorted((engine for job in renamed for engine in job.engines), key=pair),
         "items": items,
     }
-    kept = [part["history"] for part in renamed if part.get("history")]
-    if kept:
-        runs = {run["id"]: run for own in kept for run in own["runs"]}
-        found["history"] = history.joined(found, list(runs.values()), sum(own["unreadable"] for own in kept))
+    unreadable = [job.unreadable for job in jobs if job.unreadable is not None]
+    if unreadable:
+        found["history"] = history.joined(found, _runs(renamed), sum(unreadable))
     return found
 
 
-def _pair(record: Record) -> tuple[str, str]:
-    return record["model"], record["engine"]
+def _worst(records: Iterable[Record]) -> str:
+    return worst(Verdict(record["verdict"]) for record in records).value
 
 
-def _job_names(parts: Sequence[Part]) -> list[str]:
-    """What tells the jobs apart: the device, else the backend, with the folder where that is the same."""
-    wanted = []
-    for part in parts:
-        backend = (part.document["environment"] or {}).get("backend") or {}
-        wanted.append(str(backend.get("device") or backend.get("name") or part.source))
+def _order(job: Job) -> tuple[str, str, str, str]:
+    """Sorts jobs whatever order they came in; the digest decides where nothing else can."""
+    told = [[item["nodeid"], item["verdict"], item["message"]] for item in job.items]
+    return _wanted(job), str(job.run.get("started")), job.source, digests.of_json([job.run, told])
+
+
+def _wanted(job: Job) -> str:
+    """What a job is called where no other is: its device, else its backend, else its folder."""
+    backend = job.environment.get("backend") or {}
+    return str(backend.get("device") or backend.get("name") or job.source)
+
+
+def _names(jobs: Sequence[Job]) -> list[str]:
+    """What the jobs are called: with their folder, and at last a number, where others are called the same."""
+    wanted = [_wanted(job) for job in jobs]
     count = Counter(wanted)
-    names = [
-        name if count[name] == 1 else f"{name} ({part.source})"
-        for name, part in zip(wanted, parts, strict=True)
-    ]
-    again: Counter[str] = Counter()
-    unique = []
+    return _unique(
+        name if count[name] == 1 else f"{name} ({job.source})"
+        for name, job in zip(wanted, jobs, strict=True)
+    )  # fmt: skip
+
+
+def _unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    used, found = set(taken), []
     for name in names:
-        again[name] += 1
-        unique.append(name if again[name] == 1 else f"{name} {again[name]}")
-    return unique
-
-
-def _renamed(document: Record, twice: set[tuple[str, str]], job: str) -> dict[str, Any]:
-    """*document* with the engines that other jobs have, too, called by their job."""
-    new = {pair: f"{pair[1]} @ {job}" for pair in map(_pair, document["engines"]) if pair in twice}
-    if not new:
-        return dict(document)
-
-    def engine(record: Record) -> dict[str, Any]:
-        return {**record, "engine": new.get((record["model"], record["engine"]), record["engine"])}
-
-    def item(record: Record) -> dict[str, Any]:
-        own = engine(record)
-        for field in ("contestants", "speedups", "round_medians_ms", "round_quantiles_ms", "absent"):
-            if isinstance(own.get(field), Mapping):
-                own[field] = {new.get((own["model"], name), name): v for name, v in own[field].items()}
-        return own
-
-    found = {
-        **document,
-        "engines": [engine(own) for own in document["engines"]],
-        "items": [item(own) for own in document["items"]],
-        "models": [
-            {**own, "engines": [new.get((own["name"], name), name) for name in own["engines"]]}
-            for own in document["models"]
-        ],
-    }
-    if document.get("history"):
-        kept = document["history"]
-        runs = [{**run, "engines": [engine(own) for own in run["engines"]]} for run in kept["runs"]]
-        found["history"] = {**kept, "runs": runs}
+        chosen, number = name, 1
+        while chosen in used:
+            number += 1
+            chosen = f"{name} {number}"
+        used.add(chosen)
+        found.append(chosen)
     return found
 
 
-def _model(entries: Sequence[Record]) -> dict[str, Any]:
-    """One model of all jobs: the first that knows something tells it."""
-    first = dict(entries[0])
-    for field in ("model", "data", "calibration", "gates"):
-        first[field] = next((entry[field] for entry in entries if entry.get(field) is not None), None)
-    first["classes"] = next((entry["classes"] for entry in entries if entry["classes"]), [])
-    first["engines"] = sorted({name for entry in entries for name in entry["engines"]})
-    first["verdict"] = worst(Verdict(entry["verdict"]) for entry in entries).value
-    return first
+def _labels(jobs: Sequence[Job], names: Sequence[str]) -> list[dict[Pair, str]]:
+    """What each job's engines are called: by the job where another has an engine of that name, too."""
+    count = Counter(pair(engine) for job in jobs for engine in job.engines)
+    found: list[dict[Pair, str]] = []
+    taken: dict[str, set[str]] = {}
+    for (model, engine), number in count.items():
+        if number == 1:
+            taken.setdefault(model, set()).add(engine)
+    for job, name in zip(jobs, names, strict=True):
+        labels = {}
+        for model, engine in map(pair, job.engines):
+            label = engine
+            if count[model, engine] > 1:
+                [label] = _unique([f"{engine} @ {name}"], taken.setdefault(model, set()))
+                taken[model].add(label)
+            labels[model, engine] = label
+        found.append(labels)
+    return found
 
 
-def _differences(parts: Sequence[Part], names: Sequence[str]) -> list[str]:
-    """What the jobs used of one model that was not the same, in sentences."""
-    told = [text for part in parts for text in part.document.get("differences") or ()]
-    for what, place, field in _MUST_BE_SAME:
-        found: dict[str, dict[str, list[str]]] = {}
-        for part, name in zip(parts, names, strict=True):
-            for model in part.document["models"]:
-                digest = (model.get(place) or {}).get(field)
-                if digest is not None:
-                    found.setdefault(model["name"], {}).setdefault(digest, []).append(name)
-        for model, sides in sorted(found.items()):
-            if len(sides) > 1:
-                jobs = " and ".join(", ".join(names) for names in sides.values())
-                told.append(f"{model}: the {what} of {jobs} are not the same")
-    return list(dict.fromkeys(told))
+def _model(name: str, jobs: Sequence[Job]) -> dict[str, Any]:
+    """One model of all jobs: the first that evaluated it tells what it is."""
+    entries = [entry for job in jobs for entry in job.models if entry["name"] == name]
+    first = next((entry for entry in entries if entry["model"] is not None), entries[0])
+    return {
+        **first,
+        "calibration": next((e["calibration"] for e in entries if e["calibration"] is not None), None),
+        "gates": next((e["gates"] for e in entries if e["gates"] is not None), None),
+        "engines": sorted({engine for entry in entries for engine in entry["engines"]}),
+        "verdict": _worst(entries),
+    }
 
 
 _MUST_BE_SAME = (
-    ("model", "model", "digest"),
-    ("evaluation data", "data", "digest"),
-    ("labels", "data", "labels_digest"),
+    ("model", "is", "model", "digest"),
+    ("evaluation data", "are", "data", "digest"),
+    ("labels", "are", "data", "labels_digest"),
+    ("calibration data", "are", "calibration", "digest"),
+    ("classes", "are", "classes", None),
+    ("limits", "are", "gates", None),
 )
+"""What it is called, and the field of a model whose own field (None: all of it) tells it apart."""
+
+
+def _differences(jobs: Sequence[Job], names: Sequence[str]) -> list[str]:
+    """What the jobs used of one model that was not the same, in sentences that name every side."""
+    told = []
+    for what, verb, place, field in _MUST_BE_SAME:
+        sides: dict[str, dict[str, list[str]]] = {}
+        for job, name in zip(jobs, names, strict=True):
+            for model in job.models:
+                found = _digest(model.get(place), field)
+                if found is not None:
+                    sides.setdefault(model["name"], {}).setdefault(found, []).append(name)
+        for model_name, own in sorted(sides.items()):
+            if len(own) > 1:
+                each = "; ".join(f"{digest} on {listed(on)}" for digest, on in own.items())
+                told.append(f"{model_name}: the {what} {verb} not the same in all jobs: {each}")
+    return told
+
+
+def _digest(value: Any, field: str | None) -> str | None:
+    if not value:
+        return None
+    if field is None:
+        return digests.short(digests.of_json(value))
+    digest = value.get(field)
+    return None if digest is None else digests.short(digest)
 
 
 def _run(runs: Sequence[Record]) -> dict[str, Any]:
-    """The earliest start, the seconds of all, what was run where it was the same."""
-    commands = list(dict.fromkeys(run.get("command") or "" for run in runs))
+    """The earliest start, the seconds of all jobs added up, and what was the same in all."""
     return {
         "started": min((run["started"] for run in runs if run.get("started")), default=None),
-        "version": next((run["version"] for run in runs if run.get("version")), None),
+        "version": _common(runs, "version"),
         "seconds": round(sum(run.get("seconds") or 0.0 for run in runs), 3),
-        "command": commands[0] if len(commands) == 1 else f"{len(runs)} jobs",
+        "command": _common(runs, "command"),
         "workers": max((run.get("workers") or 0 for run in runs), default=0),
         "exitstatus": max((run.get("exitstatus") or 0 for run in runs), default=0),
-        "ci": next((run["ci"] for run in runs if run.get("ci")), None),
+        "ci": _ci([run.get("ci") for run in runs]),
+        "jobs": len(runs),
     }
 
 
-def _jobs(part: Part, name: str) -> list[dict[str, Any]]:
-    """The job of *part*; of a report that was merged before its own jobs."""
-    document = part.document
-    before: list[dict[str, Any]] = document.get("jobs") or []
-    own = {"environment": document["environment"], "run": document["run"]}
-    return before or [{"name": name, "source": part.source, **own}]
+def _common(records: Sequence[Record], field: str) -> Any:
+    """What all of *records* have in *field*; None where that is not the same."""
+    values = [record.get(field) for record in records]
+    return values[0] if all(value == values[0] for value in values) else None
+
+
+def _ci(found: Sequence[Record | None]) -> dict[str, Any] | None:
+    known = [own for own in found if own is not None]
+    if len(known) < len(found) or _common(known, "name") is None:
+        return None
+    return {field: _common(known, field) for field in ("name", "commit", "ref", "url")}
+
+
+def _entry(job: Job, name: str) -> dict[str, Any]:
+    """A row of ``jobs``, with all that it takes to take the job out again."""
+    kept = {"unreadable": job.unreadable, "runs": [run["id"] for run in job.runs]}
+    return {
+        "name": name,
+        "source": job.source,
+        "verdict": _worst(job.items),
+        "environment": job.environment,
+        "run": job.run,
+        "models": job.models,
+        "history": None if job.unreadable is None else kept,
+    }
+
+
+def _runs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Every run of the jobs' histories once, with the engines of the jobs that it belongs to.
+
+    Jobs that keep their runs in one folder have all runs of it, also those of other devices: such a run
+    belongs to the jobs on its own device alone.
+    """
+    found: dict[str, list[tuple[Job, Record]]] = {}
+    for job in jobs:
+        for run in job.runs:
+            found.setdefault(run["id"], []).append((job, run))
+    return [_joined(own) for own in found.values()]
+
+
+def _joined(own: Sequence[tuple[Job, Record]]) -> dict[str, Any]:
+    alike = [(job, run) for job, run in own if _device(run["environment"]) == _device_of(job)]
+    engines = {pair(engine): engine for _, run in alike or own for engine in run["engines"]}
+    return {**own[0][1], "engines": list(engines.values())}
+
+
+def _device(environment: Record) -> str | None:
+    device: str | None = environment.get("device")
+    return device
+
+
+def _device_of(job: Job) -> str | None:
+    return _device(job.environment.get("backend") or {})

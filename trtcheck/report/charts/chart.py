@@ -58,8 +58,8 @@ class Chart:
         inside = "".join(map(written, self.marks))
         return Markup(
             f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {size} role="img" {named}>'
-            f'<title id="{title}">{escape(self.title)}</title>'
-            f'<desc id="{told}">{escape(self.description)}</desc>{inside}</svg>'
+            f"<title id={quoteattr(title)}>{escape(self.title)}</title>"
+            f"<desc id={quoteattr(told)}>{escape(self.description)}</desc>{inside}</svg>"
         )
 
     @property

@@ -47,12 +47,10 @@ def of_classes(rows: Sequence[Record], figure: str, anchor: str, numbers: str, r
     found = [*axes.below(scale, _TOP - 6, bottom, words, "{:g}".format)]
     for number, row in enumerate(shown):
         found += _row(row, scale, _TOP + _STEP * number + _STEP / 2)
-    left_out = len(defined) - len(shown)
     return Chart(
         anchor=anchor,
-        title=f"{figure.capitalize()} before and after"
-        + (f": the worst {len(shown)} of {formats.grouped(len(defined))} classes" if left_out else ""),
-        description=_told(shown, figure, left_out),
+        title=_title(figure, defined, shown),
+        description=" ".join((*_verdicts(defined), *_told(shown, figure, len(defined) - len(shown)))),
         width=WIDTH,
         height=bottom + 40,
         marks=tuple(found),
@@ -62,11 +60,35 @@ def of_classes(rows: Sequence[Record], figure: str, anchor: str, numbers: str, r
 
 
 def _chosen(rows: Sequence[Record], most: int) -> list[Record]:
-    """The first of *rows*, and key classes in any case, as far as they fit."""
-    key = [row for row in rows if row.get("key")][:most]
-    others = [row for row in rows if not row.get("key")][: most - len(key)]
-    kept = {id(row) for row in (*key, *others)}
+    """The first of *rows*, and key classes in any case; half of the room is kept for the others."""
+    key = [row for row in rows if row.get("key")]
+    others = [row for row in rows if not row.get("key")]
+    key = key[: max(most - len(others), most // 2)]
+    kept = {id(row) for row in (*key, *others[: most - len(key)])}
     return [row for row in rows if id(row) in kept]
+
+
+def _title(figure: str, rows: Sequence[Record], shown: Sequence[Record]) -> str:
+    title = f"{figure.capitalize()} before and after"
+    if len(shown) == len(rows):
+        return title
+    which = "the worst" if list(shown) == list(rows[: len(shown)]) else "the worst and key classes,"
+    return f"{title}: {which} {len(shown)} of {formats.grouped(len(rows))} classes"
+
+
+def _verdicts(rows: Sequence[Record]) -> list[str]:
+    """How many classes fail, in a sentence; none where none was judged."""
+    verdicts = [row["verdict"] for row in rows if row.get("verdict")]
+    if not verdicts:
+        return []
+    counts = {word: verdicts.count(word) for word in ("fail", "inconclusive")}
+    told = [f"{formats.grouped(n)} {_VERBS[word][n != 1]}" for word, n in counts.items() if n]
+    return [
+        f"Of {formats.number_of(len(verdicts), 'class', 'classes')} {' and '.join(told) or 'none fails'}."
+    ]
+
+
+_VERBS = {"fail": ("fails", "fail"), "inconclusive": ("is inconclusive", "are inconclusive")}
 
 
 def _ends(row: Record) -> tuple[float, ...]:
@@ -113,18 +135,18 @@ def _limit(row: Record) -> float | None:
     return max(float(row["before"] - row["margin"]), 0.0)
 
 
-def _told(rows: Sequence[Record], figure: str, left_out: int) -> str:
+def _told(rows: Sequence[Record], figure: str, left_out: int) -> list[str]:
     fallen = [
         (row["before"] - row["after"], row) for row in rows if None not in (row["before"], row["after"])
     ]
-    worst = sorted(((drop, n) for n, (drop, _) in enumerate(fallen) if drop > 0), reverse=True)[:3]
-    told = (fallen[n][1] for _, n in worst)
+    worst = sorted((pair for pair in fallen if pair[0] > 0), key=lambda pair: -pair[0])[:3]
     parts = [
-        f"{row['name']} from {formats.share(row['before'])} to {formats.share(row['after'])}" for row in told
+        f"{row['name']} from {formats.share(row['before'])} to {formats.share(row['after'])}"
+        for _, row in worst
     ]
     said = f"Largest falls of {figure}: {', '.join(parts)}." if parts else f"No {figure} fell."
-    more = f" {formats.number_of(left_out, 'class is', 'classes are')} left out." if left_out else ""
-    return said + more
+    more = [f"{formats.number_of(left_out, 'class is', 'classes are')} left out."] if left_out else []
+    return [said, *more]
 
 
 def _legend(rows: Sequence[Record]) -> tuple[Key, ...]:
@@ -135,5 +157,6 @@ def _legend(rows: Sequence[Record]) -> tuple[Key, ...]:
     if any(map(_ends, rows)):
         found.append(Key(marks.line(-10, 0, 10, 0, "whisker"), "interval of the drop"))
     if any(row.get("margin") is not None for row in rows):
-        found.append(Key(marks.line(0, -7, 0, 7, "limit"), "limit"))
+        floors = any(row.get("floor") is not None for row in rows)
+        found.append(Key(marks.line(0, -7, 0, 7, "limit"), "limit or floor" if floors else "limit"))
     return tuple(found)

@@ -9,6 +9,7 @@ from trtcheck.report.charts import axes, marks
 from trtcheck.report.charts.chart import Chart, Key
 from trtcheck.report.charts.marks import Mark
 from trtcheck.report.charts.scales import Linear
+from trtcheck.report.view.formats import number_of
 
 WIDTH, HEIGHT = 560, 246
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 550, 34, 214
@@ -129,5 +130,6 @@ def _told(trend: Trend, shown: Callable[[float], str]) -> str:
         known = [value for value in series.values if value is not None]
         if known:
             parts.append(f"{series.name}: {shown(known[0])} at first, {shown(known[-1])} now")
-    changes = f" Something else changed in {len(trend.changes)} runs." if trend.changes else ""
+    count = number_of(len(trend.changes), "run", "runs")
+    changes = f" Something else changed in {count}." if trend.changes else ""
     return f"{len(trend.labels)} runs. {'; '.join(parts)}.{changes}"

@@ -85,8 +85,8 @@ def _sentence(engines: Sequence[Record], changes: Sequence[Changed]) -> str:
     if changed:
         listed = ", ".join(changed[:SHOWN_CHANGES]) + (" and more" if len(changed) > SHOWN_CHANGES else "")
         parts.append(f"changed since the approval: {listed}")
-    elif tally["compared"] == len(engines):
-        parts.append("model, data, precision and versions are those that were approved")
+    elif tally["compared"] == len(engines) and all("changes" in engine["baseline"] for engine in engines):
+        parts.append("nothing that is known of model, data, precision and versions changed")
     return "; ".join(parts)
 
 

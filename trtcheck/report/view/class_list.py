@@ -12,12 +12,12 @@ from trtcheck.report.view.records import Record, fall
 from trtcheck.report.view.room import Room
 from trtcheck.report.view.tables import descending
 
-SHOWN = 20
-"""Classes of an order that does not list them all."""
-
 _NONE = "\N{EN DASH}"
-Cells = tuple[str, str, str, str, str, str]
-"""Name, support, recall before and after, precision before and after."""
+COLUMNS = (
+    "class", "support", "recall before", "recall now", "drop of recall", "precision before", "precision now",
+    "drop of precision",
+)  # fmt: skip
+"""What stands in a row; drops are in points."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Order:
     anchor: str
     name: str
     caption: str
-    rows: tuple[Cells, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class ClassList:
         orders: The other orders.
         page: The page that lists all classes of the model, where they are too many for this one; else None.
         count: How many classes there are.
+        columns: What stands in the cells of a row.
     """
 
     worst: str
     orders: tuple[Order, ...]
     page: str | None
     count: str
+    columns: tuple[str, ...] = COLUMNS
 
 
 def of_engine(engine: Record, worst: str, room: Room) -> ClassList | None:
@@ -74,7 +76,7 @@ def _order(
         chosen = list(classes)
     else:
         ordered = sorted(classes, key=key)  # type: ignore[arg-type]
-        chosen = ordered if len(classes) <= room.classes // 2 else ordered[:SHOWN]
+        chosen = ordered if len(classes) <= room.classes // 2 else ordered[: room.listed]
     count = formats.grouped(len(classes))
     if len(chosen) == len(classes):
         caption = f"All {count} classes, {name}"
@@ -83,15 +85,12 @@ def _order(
     return Order(f"classes-{anchor}", name, caption, tuple(map(_cells, chosen)))
 
 
-def _cells(row: Record) -> Cells:
-    figures = (
-        formats.share(row[side][name]) for name in ("recall", "precision") for side in ("before", "after")
-    )
-    recall_before, recall_after, precision_before, precision_after = (figure or _NONE for figure in figures)
-    return (
-        row["name"], formats.grouped(row["support"]), recall_before, recall_after, precision_before,
-        precision_after,
-    )  # fmt: skip
+def _cells(row: Record) -> tuple[str, ...]:
+    figures: list[str | None] = []
+    for name in ("recall", "precision"):
+        before, after = row["before"][name], row["after"][name]
+        figures += (formats.share(before), formats.share(after), formats.points(fall(before, after)))
+    return (row["name"], formats.grouped(row["support"]), *(figure or _NONE for figure in figures))
 
 
 def _drop(figure: str) -> Callable[[Record], float]:

@@ -56,7 +56,10 @@ def of_run(run: Record) -> tuple[Fact, ...]:
     return known(
         (
             fact("started", run.get("started")),
-            fact("duration", with_unit(figure(run.get("seconds"), ".1f"), "s")),
+            fact(
+                "duration of all jobs together" if run.get("jobs") else "duration",
+                with_unit(figure(run.get("seconds"), ".1f"), "s"),
+            ),
             fact("trtcheck", run.get("version")),
             *_of_ci(run.get("ci") or {}),
             fact("workers", count(run.get("workers"))),
@@ -127,6 +130,7 @@ def of_engine(engine: Record) -> tuple[Fact, ...]:
     """Where and over how many images an engine ran."""
     return known(
         (
+            fact("job", engine.get("job")),
             fact("precision", engine["precision"]),
             fact("backend", engine["backend"]),
             fact("images", count(engine["images"])),

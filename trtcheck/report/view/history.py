@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,7 +42,8 @@ def of_engine(document: Record, engine: Record, room: Room) -> History | None:
     if len(runs) < 2:
         return History("This is the first run of this engine that is kept.", (), ())
     labels = tuple(_label(run) for run, _ in runs)
-    dates = tuple(_started(run).strftime("%Y-%m-%d") for run, _ in runs)
+    days = {_started(run).date() for run, _ in runs}
+    dates = tuple(_started(run).strftime("%Y-%m-%d" if len(days) > 1 else "%H:%M:%S") for run, _ in runs)
     changes = _changes(runs)
     classes = _chosen(engine, runs[-1][1], room.lines - 1)
     series = _answers(runs, classes)
@@ -112,8 +112,8 @@ def _answers(runs: Sequence[tuple[Record, Record]], classes: Sequence[str]) -> t
     failed = frozenset(n for n, (_, own) in enumerate(runs) if own["verdict"] in ("fail", "error"))
     breaks = frozenset(
         number
-        for number in range(1, len(runs))
-        if any(_differ(runs[number - 1][1], runs[number][1], name) for name in ("data", "labels"))
+        for name in ("data", "labels")
+        for number in _changed([own["digests"][name] for _, own in runs])
     )
     accuracy = Series("accuracy", tuple(own["accuracy"] for _, own in runs), failed, breaks)
     of_classes = (
@@ -123,10 +123,16 @@ def _answers(runs: Sequence[tuple[Record, Record]], classes: Sequence[str]) -> t
     return tuple(s for s in (accuracy, *of_classes) if any(value is not None for value in s.values))
 
 
-def _differ(one: Record, other: Record, digest: str) -> bool:
-    """Whether a digest is another one; one that is not known changed nothing."""
-    a, b = one["digests"][digest], other["digests"][digest]
-    return a != b and None not in (a, b)
+def _changed(values: Sequence[str | None]) -> dict[int, tuple[str, str]]:
+    """The runs in which a value is another one than it was when it was last known, with both."""
+    found, last = {}, None
+    for number, value in enumerate(values):
+        if value is None:
+            continue  # a run that did not get that far changed nothing
+        if last is not None and value != last:
+            found[number] = (last, value)
+        last = value
+    return found
 
 
 def _times(runs: Sequence[tuple[Record, Record]]) -> tuple[Series, ...]:
@@ -147,29 +153,37 @@ def _times(runs: Sequence[tuple[Record, Record]]) -> tuple[Series, ...]:
 
 
 def _changes(runs: Sequence[tuple[Record, Record]]) -> list[list[str]]:
-    """What changed in each run against the one before."""
-    found: list[list[str]] = [[]]
-    for (then, own_then), (now, own_now) in itertools.pairwise(runs):
-        files = [
-            f"{what} changed"
-            for digest, what in (("model", "model"), ("data", "evaluation data"), ("labels", "labels"))
-            if _differ(own_then, own_now, digest)
-        ]
-        if not files and _differ(own_then, own_now, "lowered"):
-            files = ["lowered model changed"]
-        found.append([*files, *_environment_changes(then, now)])
-    return found
+    """What changed in each run against what was known before."""
+    found: list[list[str]] = [[] for _ in runs]
+    digests = [own["digests"] for _, own in runs]
+    for digest, what in _FILES:
+        for number in _changed([own[digest] for own in digests]):
+            found[number].append(f"{what} changed")
+    for number in _changed([own["lowered"] for own in digests]):
+        found[number] = found[number] or ["lowered model changed"]
+    environment = _environment_changes([run["environment"] for run, _ in runs])
+    return [[*files, *others] for files, others in zip(found, environment, strict=True)]
 
 
-def _environment_changes(then: Record, now: Record) -> list[str]:
-    names = sorted(then["environment"].keys() | now["environment"].keys())
-    found = []
-    for name in names:
-        old, new = then["environment"].get(name), now["environment"].get(name)
-        if old != new:
-            found.append(f"{name} {old or 'none'} → {new or 'none'}")
-    more = len(found) - SHOWN_CHANGES
-    return [*found[:SHOWN_CHANGES], f"{more} more changes"] if more > 1 else found
+_FILES = (
+    ("model", "model"),
+    ("data", "evaluation data"),
+    ("labels", "labels"),
+    ("calibration", "calibration data"),
+)
+
+
+def _environment_changes(environments: Sequence[Record]) -> list[list[str]]:
+    """What of the environment changed in each run; what a run did not know did not change."""
+    found: list[list[str]] = [[] for _ in environments]
+    for name in sorted({name for environment in environments for name in environment}):
+        for number, (old, new) in _changed([own.get(name) for own in environments]).items():
+            found[number].append(f"{name} {old} → {new}")
+    return [
+        texts if len(texts) <= SHOWN_CHANGES + 1
+        else [*texts[:SHOWN_CHANGES], f"{len(texts) - SHOWN_CHANGES} more changes"]
+        for texts in found
+    ]  # fmt: skip
 
 
 def _table(
@@ -196,9 +210,26 @@ def _sentence(count: int, kept: Record) -> str:
     files = formats.number_of(lost, "file of the history", "files of the history")
     damaged = f"; {files} could not be read" if lost else ""
     return (
-        f"{formats.number_of(count, 'run', 'runs')} of this engine are kept{damaged}. A hollow mark is a run "
-        "in which the engine failed or whose times do not count; a dashed line is a change of something else."
+        f"{formats.number_of(count, 'run', 'runs')} of this engine are drawn{damaged}. A hollow mark of "
+        "accuracy is a run in which the engine failed, one of times a run in which they do not count; a "
+        "dashed line is a change of something else."
     )
+
+
+def _all_changes(runs: Sequence[Record]) -> list[list[str]]:
+    """What changed in each run: its environment, and the files of any engine, with its model's name."""
+    found = _environment_changes([run["environment"] for run in runs])
+    for pair in sorted({(own["model"], own["engine"]) for run in runs for own in run["engines"]}):
+        owns = [
+            next((own for own in run["engines"] if (own["model"], own["engine"]) == pair), None)
+            for run in runs
+        ]
+        for digest, what in _FILES:
+            for number in _changed([own["digests"][digest] if own else None for own in owns]):
+                told = f"{what} of {pair[0]} changed"
+                if told not in found[number]:
+                    found[number].append(told)
+    return found
 
 
 def of_index(document: Record) -> Table | None:
@@ -208,19 +239,19 @@ def of_index(document: Record) -> Table | None:
         return None
     rows = []
     runs = kept["runs"]
+    changes = _all_changes(runs)
     for number in reversed(range(max(0, len(runs) - SHOWN_RUNS), len(runs))):
         run = runs[number]
         failed = [f"{own['model']} {formats.shown_engine(own['engine'])}" for own in run["engines"]
                   if own["verdict"] in ("fail", "error")]  # fmt: skip
-        changed = _environment_changes(runs[number - 1], run) if number else []
         cells = (
             _commit(run) or None,
             STATUSES[run["verdict"]],
             f"{', '.join(failed[:3])}{f' and {len(failed) - 3} more' if len(failed) > 3 else ''}" or "none",
         )
-        rows.append(Row(f"{_started(run):%Y-%m-%d %H:%M}", cells, detail="; ".join(changed)))
+        rows.append(Row(f"{_started(run):%Y-%m-%d %H:%M}", cells, detail="; ".join(changes[number])))
     columns = (Column("commit", text=True), Column("verdict", text=True), Column("failed", text=True))
     lost = kept["unreadable"]
     damaged = f"; {formats.number_of(lost, 'file', 'files')} could not be read" if lost else ""
-    caption = f"The last runs, newest first, in UTC, with what changed in their environment{damaged}"
+    caption = f"The last runs, newest first, in UTC, with what changed{damaged}"
     return Table("runs", caption, "run", columns, tuple(rows))

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from trtcheck.case import Check, DropTest
-from trtcheck.names import confidence, percent
+from trtcheck.names import percent
 from trtcheck.report.charts import dumbbell
 from trtcheck.report.charts.chart import Chart
 from trtcheck.report.view import formats
-from trtcheck.report.view.links import numbered
-from trtcheck.report.view.records import PER_CLASS, Record, fall
-from trtcheck.report.view.room import Room
-from trtcheck.report.view.statuses import STATUSES, Status
-from trtcheck.report.view.tables import (
-    AFTER,
-    BEFORE,
-    DROP,
-    Column,
-    Row,
-    Table,
-    descending,
-    of_classes,
+from trtcheck.report.view.evidence import (
+    DETECTABLE,
+    TOLD_P,
+    VERDICT,
+    Field,
+    change,
+    evidence,
+    in_points,
+    p_of_classes,
+    status,
+    tabled,
 )
+from trtcheck.report.view.links import numbered
+from trtcheck.report.view.records import PER_CLASS, Record, fall, own_verdict
+from trtcheck.report.view.room import Room
+from trtcheck.report.view.statuses import STATUSES
+from trtcheck.report.view.tables import BEFORE, Column, Table, descending, of_classes
 
-_VERDICT = Column("verdict", text=True)
-_LIMIT = Column("limit", hint="accepted drop in points")
-_EVIDENCE = {
-    "recall": (
-        Column("newly wrong", hint="b: only the reference answers right"),
-        Column("newly right", hint="c: only the engine answers right"),
-    ),
-    "precision": (
-        Column("new false", hint="b: images of other classes that only the engine puts here"),
-        Column("gone false", hint="c: images of other classes that only the reference puts here"),
-    ),
-}
 _POOLED_EVIDENCE = {
     "recall": (Column("newly wrong"), Column("newly right")),
     "precision": (
@@ -44,35 +35,7 @@ _POOLED_EVIDENCE = {
         Column("gone false", hint="c: images no longer given to a wrong class"),
     ),
 }
-_DETECTABLE = {
-    "recall": Column("detectable", hint="smallest drop in points that would have been found with power .8"),
-    "precision": Column(
-        "detectable", hint="smallest drop of precision in points that would have been found with power .8"
-    ),
-}
-_TOLD_P = "it is told, and decides nothing"
 _APPROVED = Column("approved")
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A column, what stands in it for a record, and whether a table of *records* has it at all."""
-
-    column: Column
-    cell: Callable[[Record], Status | str | None]
-    wanted: Callable[[Record], bool] | None = None
-
-    def among(self, records: Sequence[Record]) -> bool:
-        return self.wanted is None or any(map(self.wanted, records))
-
-
-def _tabled(
-    fields: Sequence[_Field], records: Sequence[Record], name: Callable[[Record], str]
-) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
-    """Columns and rows of the *records*, with those fields that one of them has."""
-    shown = [field for field in fields if field.among(records)]
-    rows = (Row(name(r), tuple(field.cell(r) for field in shown), _status(r), _missing(r)) for r in records)
-    return tuple(field.column for field in shown), tuple(rows)
 
 
 def class_tables(items: Sequence[Record], check: str, room: Room) -> tuple[Table, ...]:
@@ -120,7 +83,7 @@ def accuracy_table(items: Sequence[Record]) -> Table | None:
     for item in _accuracy_items(items):
         if item.get("images") is None:
             continue
-        rows.append({**item, "name": "accuracy"})
+        rows.append({**item, "name": "accuracy", "verdict": own_verdict(item)})
         top = item.get("top_k")
         if top:
             verdict = top["verdict"] if top["gated"] else None
@@ -168,17 +131,17 @@ def _pooled(item: Record, judged: Record, anchor: str) -> list[Table]:
         return []
     wrong, right = _POOLED_EVIDENCE[check]
     fields = (
-        _Field(_VERDICT, _status),
-        _Field(Column("images"), lambda r: formats.count(r["images"])),
-        _Field(wrong, lambda r: formats.count(r["b"])),
-        _Field(right, lambda r: formats.count(r["c"])),
-        _Field(Column("drop"), lambda r: _in_points(r["drop"])),
-        _Field(Column("limit"), lambda r: _in_points(r["margin"])),
-        _Field(Column("p"), lambda r: formats.p_value(r["p"])),
-        _Field(Column("level", hint="a p-value above it is no failure"), lambda r: f"{r['alpha']:g}"),
-        _Field(Column("detectable"), lambda r: _in_points(r["detectable"])),
+        Field(VERDICT, status),
+        Field(Column("images"), lambda r: formats.count(r["images"])),
+        Field(wrong, lambda r: formats.count(r["b"])),
+        Field(right, lambda r: formats.count(r["c"])),
+        Field(Column("drop"), lambda r: in_points(r["drop"])),
+        Field(Column("limit"), lambda r: in_points(r["margin"])),
+        Field(Column("p"), lambda r: formats.p_value(r["p"])),
+        Field(Column("level", hint="a p-value above it is no failure"), lambda r: f"{r['alpha']:g}"),
+        Field(Column("detectable"), lambda r: in_points(r["detectable"])),
     )
-    columns, rows = _tabled(fields, [pooled], lambda _: "all")
+    columns, rows = tabled(fields, [pooled], lambda _: "all")
     against = "" if judged is item else f", against the approved baseline{_counted(judged)}"
     caption = f"{check.capitalize()}, all classes together{against}: a small harm spread over many"
     return [Table(anchor, caption, "classes", columns, rows)]
@@ -189,39 +152,30 @@ def _classes(
 ) -> Table:
     """The classes of *judged*, which is the *item* itself or its comparison with the baseline."""
     check = item["check"]
-    p, p_field = _p_of_classes(judged["test"], paired=judged.get("paired", True))
+    p, p_field = p_of_classes(judged["test"], paired=judged.get("paired", True))
     fields = (
-        _Field(_VERDICT, _status),
-        _Field(
+        Field(VERDICT, status),
+        Field(
             Column("key", hint="key classes share a part of the false-alarm rate of their own"),
             lambda r: "key" if r["key"] else "",
             lambda r: bool(r["key"]),
         ),
-        _Field(Column("support", hint="labelled images of the class"), lambda r: formats.count(r["support"])),
-        *_change(before, judged["alpha"], lambda r: r["drop"]),
-        *_evidence(check),
-        _Field(p, lambda r: formats.p_value(r[p_field])),
-        _Field(_DETECTABLE[check], lambda r: formats.points(r["detectable"])),
+        Field(Column("support", hint="labelled images of the class"), lambda r: formats.count(r["support"])),
+        *change(before, judged["alpha"], lambda r: r["drop"]),
+        *evidence(check),
+        Field(p, lambda r: formats.p_value(r[p_field])),
+        Field(DETECTABLE[check], lambda r: formats.points(r["detectable"])),
     )
     ordered = sorted(judged["classes"], key=_worst)
-    kept = ordered if len(ordered) <= room.classes else ordered[: room.worst]
+    failed = sum(row["verdict"] == "fail" for row in ordered)
+    most = max(room.worst, min(failed, room.classes))
+    kept = ordered if len(ordered) <= room.classes else ordered[:most]
     if len(kept) < len(ordered):
-        failed = sum(row["verdict"] == "fail" for row in ordered)
         caption += f"; {len(kept)} of {formats.grouped(len(ordered))} classes, {formats.grouped(failed)} fail"
-    columns, rows = _tabled(fields, kept, lambda r: str(r["name"]))
+        unsure = sum(row["verdict"] == "inconclusive" for row in ordered)
+        caption += f", {formats.grouped(unsure)} are inconclusive" if unsure else ""
+    columns, rows = tabled(fields, kept, lambda r: str(r["name"]))
     return of_classes(anchor, caption, columns, rows)
-
-
-def _p_of_classes(test: str, *, paired: bool) -> tuple[Column, str]:
-    """The column of the classes' p-values, and the field that stands in it."""
-    exact = "one-sided exact p-value" if paired else "one-sided p-value of Fisher's exact test on the counts"
-    if test != DropTest.PAIRED.value:
-        return Column("p", hint=f"{exact} of the class alone; {_TOLD_P}"), "p"
-    hint = (
-        f"{exact}, adjusted for the number of classes: those with too few changed answers for any p-value "
-        "to count are left out (Tarone; their p is 1), the others adjusted by Holm"
-    )
-    return Column("p, Tarone-Holm", hint=hint), "p_adjusted"
 
 
 def _accuracy_items(items: Sequence[Record]) -> list[Record]:
@@ -232,88 +186,19 @@ def _accuracy(anchor: str, caption: str, rows: Sequence[Record], *, before: Colu
     if not rows:
         return None
     used = all(row["test"] == DropTest.PAIRED.value for row in rows)
-    p = Column("p", hint="one-sided exact p-value" + ("" if used else f"; without a paired test {_TOLD_P}"))
+    p = Column("p", hint="one-sided exact p-value" + ("" if used else f"; without a paired test {TOLD_P}"))
     fields = (
-        _Field(_VERDICT, lambda r: _status(r) or "not gated"),
-        _Field(Column("images"), lambda r: formats.count(r["images"])),
-        *_change(before, max(row["alpha"] for row in rows), lambda r: fall(r["before"], r["after"])),
-        _Field(
+        Field(VERDICT, lambda r: status(r) or "not gated"),
+        Field(Column("images"), lambda r: formats.count(r["images"])),
+        *change(before, max(row["alpha"] for row in rows), lambda r: fall(r["before"], r["after"])),
+        Field(
             Column("target", hint="smallest accepted share of the reference's accuracy"),
             lambda r: "none" if r["target"] is None else percent(r["target"]),
             lambda r: r["target"] is not None,
         ),
-        *_evidence("recall"),
-        _Field(p, lambda r: formats.p_value(r["p"])),
-        _Field(_DETECTABLE["recall"], lambda r: formats.points(r["detectable"])),
+        *evidence("recall"),
+        Field(p, lambda r: formats.p_value(r["p"])),
+        Field(DETECTABLE["recall"], lambda r: formats.points(r["detectable"])),
     )
-    columns, found = _tabled(fields, rows, lambda r: str(r["name"]))
+    columns, found = tabled(fields, rows, lambda r: str(r["name"]))
     return Table(anchor, caption, "figure", columns, found)
-
-
-def _change(before: Column, alpha: float, drop: Callable[[Record], float | None]) -> tuple[_Field, ...]:
-    """Before, after, the drop with its interval, and the limits."""
-    interval = Column(
-        "drop's interval",
-        hint=f"in points; each end is a one-sided bound with {confidence(1 - alpha)} confidence (Tango)",
-    )
-    floor = Column("floor", hint="smallest accepted value, whatever the reference's")
-    return (
-        _Field(before, lambda r: formats.share(r["before"])),
-        _Field(AFTER, lambda r: formats.share(r["after"])),
-        _Field(DROP, lambda r: formats.points(drop(r))),
-        _Field(interval, lambda r: formats.interval(r["interval"]), lambda r: r["interval"] is not None),
-        _Field(_LIMIT, lambda r: "not gated" if r["verdict"] is None else formats.points(r["margin"])),
-        _Field(floor, _floor, lambda r: r["floor"] is not None),
-    )
-
-
-def _evidence(check: str) -> tuple[_Field, _Field]:
-    worse, better = _EVIDENCE[check]
-    return (
-        _Field(worse, lambda r: formats.count(r["b"])),
-        _Field(better, lambda r: formats.count(r["c"])),
-    )
-
-
-def _floor(row: Record) -> str:
-    if row["floor"] is None:
-        return "none"
-    reached = (row["after"] or 0.0) >= row["floor"] or not row.get("support", 1)
-    return f"{formats.share(row['floor'])}{'' if reached else ' missed'}"
-
-
-def _missing(row: Record) -> str:
-    """Why an inconclusive row is, and what it would take to tell."""
-    if row["verdict"] != "inconclusive":
-        return ""
-    parts = []
-    if row.get("support") == 0:
-        parts.append("no images")
-    elif row["before"] == 0:
-        parts.append("nothing to lose: the reference is never right")
-    elif row["before"] is None:
-        parts.append("no answer of the reference is this class: nothing can be compared")
-    elif row["after"] is None:
-        parts.append("no answer is this class any more")
-    else:
-        drop = row["before"] - row["after"]
-        fell = drop > 0 and drop >= row["margin"]
-        if fell:
-            parts.append("the drop can be noise")
-        if row.get("blind", not fell and row["enough"] is not None):
-            seen = _in_points(row["detectable"])
-            parts.append(
-                "no drop is sure to be seen" if seen is None else f"drops under {seen} cannot be seen"
-            )
-    if row.get("enough"):
-        images = formats.grouped(row["enough"]["images"])
-        parts.append(f"about {images} images would show {_in_points(row['enough']['drop'])}")
-    return "; ".join(parts)
-
-
-def _in_points(value: float | None) -> str | None:
-    return formats.with_unit(formats.points(value), "points")
-
-
-def _status(row: Record) -> Status | None:
-    return None if row["verdict"] is None else STATUSES[row["verdict"]]

@@ -38,7 +38,7 @@ def class_page(model: str) -> str:
 def slug(name: str) -> str:
     """*name* as part of a file name: ``a-z``, ``0-9`` and ``-``, with a digest where that loses any of it."""
     clean = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-")
-    if clean == name:
+    if clean == name and name:
         return clean
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{clean}-{digest}" if clean else digest

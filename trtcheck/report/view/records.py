@@ -56,6 +56,11 @@ def _loss(item: Record) -> float:
     return max(falls if overall is None else [*falls, overall], default=0.0)
 
 
+def own_verdict(item: Record) -> str:
+    """Of an accuracy item the verdict on accuracy alone; the item's counts top-k and the baseline, too."""
+    return str(item.get("own_verdict", item["verdict"]))
+
+
 def fall(before: float | None, after: float | None) -> float | None:
     """*before* less *after*; None where one of them is undefined."""
     return None if before is None or after is None else before - after

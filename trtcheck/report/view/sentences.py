@@ -101,8 +101,11 @@ def _pace(items: Sequence[Record], *, alone: bool) -> list[str]:
         first, further = slower[0], len(slower) - 1
         more = f", and {further} more" if further else ""
         return [f"{_subject(pair(first), alone=alone)} is slower at batch {first['batch']}{more}"]
-    settled = {row["verdict"] for _, rows in compared for row in rows} == {"pass"}
-    return ["nothing slower"] if settled else []
+    timed = [item for item in items if item.get("latency")]
+    warned = any("is slower than" in text for item in items for text in item["warnings"])
+    verdicts = {row["verdict"] for _, rows in compared for row in rows}
+    settled = len(compared) == len(timed) and verdicts == {"pass"}
+    return ["nothing slower"] if settled and not warned else []
 
 
 def _compared(item: Record) -> list[Record]:
@@ -110,7 +113,13 @@ def _compared(item: Record) -> list[Record]:
     if (item.get("health") or {}).get("reasons"):
         return []
     rows: Sequence[Record] = item.get("judged") or ()
-    return [row for row in rows if row["rule"] != "none" and (row["gated"] or row["verdict"] == "fail")]
+    return [
+        row
+        for row in rows
+        if row["rule"] != "none"
+        and row["what"] != "faster_than"
+        and (row["gated"] or row["verdict"] == "fail")
+    ]
 
 
 def _said(item: Record, *, alone: bool = False) -> str:

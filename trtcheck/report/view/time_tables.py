@@ -167,12 +167,12 @@ def limits(items: Sequence[Record]) -> Table:
     rows = []
     for item in items:
         for row in item["limits"]:
-            status = STATUSES[row["verdict"]]
+            status, reason = standing(item, {**row, "reason": ""})
             bounds = None
             if row["low"] is not None and row["high"] is not None:
                 bounds = f"{_ms(row['low'])} to {_ms(row['high'])}"
             cells = (status, row["gate"], format(row["limit"], "g"), _ms(row["measured"]), bounds)
-            rows.append(Row(_name(item), cells, None if row["verdict"] == "pass" else status))
+            rows.append(Row(_name(item), cells, None if status.word == "pass" else status, reason))
     return Table("latency-limits", "Limits of times", "batch size", columns, tuple(rows))
 
 

@@ -71,7 +71,7 @@ def of_model(model: str, anchor: str, document: Record) -> Tradeoff | None:
     counting = _comparable(own, losses)
     paces = _paces(counting, [*losses], few=len(document["models"]) <= MANY_MODELS)
     # FP32 beside an FP32 reference is no choice.
-    drawn = [each for each in paces if each.found.keys() != {"fp32"}]
+    drawn = [each for each in paces if {name.partition(" @ ")[0] for name in each.found} != {"fp32"}]
     if not losses or (not drawn and len(losses) < 2):
         return None
     ordered = sorted(engines, key=lambda engine: _order(engine, paces))
@@ -131,7 +131,7 @@ def _at(batch: int, items: Sequence[Record], engines: Sequence[str]) -> _Paces:
     """One yardstick for all engines of a picture: the reference, the FP32 engine, or the time itself."""
     own = [item for item in items if item["engine"] in engines]
     beside = [item for item in own if speeds.REFERENCE in item["speedups"]]
-    plain = next((item for item in items if item["engine"] == "fp32"), None)
+    plain = next((item for item in items if item["engine"].partition(" @ ")[0] == "fp32"), None)
     if beside and (plain is None or len(beside) == len(own)):
         found = {item["engine"]: _estimate(item["speedups"][speeds.REFERENCE]) for item in beside}
         return _Paces(batch, "the reference", found)
