@@ -215,7 +215,7 @@ def test_of_many_classes_the_page_has_the_worst_and_another_page_all():
 
 def test_twenty_two_thousand_classes_stay_readable(tmp_path):
     count = 22_000
-    engine, _ = evaluated("m", "fp16", ["a", "b"], 10, {})
+    engine, items = evaluated("m", "fp16", ["a", "b"], 10, {})
     figures = {"tp": 1, "fp": 0, "fn": 0, "tn": 9, "precision": 1.0, "recall": 1.0, "f1": 1.0}
     bad = {**figures, "recall": 0.5}
     engine["classes"] = [
@@ -223,8 +223,20 @@ def test_twenty_two_thousand_classes_stay_readable(tmp_path):
         for k in range(count)
     ]
     engine["confusion"] = None
-    found = document((engine, []))
+    told = items[3]["classes"][0]
+    items[3]["classes"] = items[3]["baseline"]["classes"] = [
+        {**told, "name": f"c{k}", "verdict": "fail" if k == 21_000 else "pass"} for k in range(count)
+    ]
+    found = document((engine, items))
     pages = html.render(found)
+    [own] = view.engines(found)
+    captions = {table.anchor: table.caption for table in (*own.classes, *own.compared)}
+    assert captions["recall-classes"].endswith("; 50 of 22\N{NARROW NO-BREAK SPACE}000 classes, 1 fail")
+    assert "worst first: 50 of 22\N{NARROW NO-BREAK SPACE}000 classes" in captions["baseline-recall"]
+    assert gate(own, "recall, 1 of 22\N{NARROW NO-BREAK SPACE}000 classes fail")["where"] == "c21000"
+    [plain] = view.engines(document((engine, [])))
+    assert plain.classes[0].caption.endswith("run; 50 of 22\N{NARROW NO-BREAK SPACE}000 classes")
+    assert plain.classes[0].rows[0].name == "c21000"
     assert len(pages["m--fp16.html"]) < 150_000
     assert len(pages["m---classes.html"]) < 600_000
     [page] = view.class_pages(found)

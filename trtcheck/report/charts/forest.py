@@ -15,9 +15,9 @@ from trtcheck.report.view import formats
 from trtcheck.report.view.statuses import Status
 from trtcheck.report.view.time_tables import figure_name, standing
 
-WIDTH = 572
+WIDTH = 580
 MOST_ROWS = 20
-_LEFT, _RIGHT, _TOP, _ROW = 178, WIDTH - 112, 16, 28
+_LEFT, _RIGHT, _TOP, _ROW = 198, WIDTH - 112, 16, 28
 _SHAPES = {"pass": 0, "fail": 1, "inconclusive": 2}
 """By verdict: the series whose shape its point has."""
 _REACH = 5.0

@@ -113,7 +113,7 @@ def _answers(runs: Sequence[tuple[Record, Record]], classes: Sequence[str]) -> t
     breaks = frozenset(
         number
         for name in ("data", "labels")
-        for number in _changed([own["digests"][name] for _, own in runs])
+        for number in _changed([own["digests"].get(name) for _, own in runs])
     )
     accuracy = Series("accuracy", tuple(own["accuracy"] for _, own in runs), failed, breaks)
     of_classes = (
@@ -157,9 +157,9 @@ def _changes(runs: Sequence[tuple[Record, Record]]) -> list[list[str]]:
     found: list[list[str]] = [[] for _ in runs]
     digests = [own["digests"] for _, own in runs]
     for digest, what in _FILES:
-        for number in _changed([own[digest] for own in digests]):
+        for number in _changed([own.get(digest) for own in digests]):
             found[number].append(f"{what} changed")
-    for number in _changed([own["lowered"] for own in digests]):
+    for number in _changed([own.get("lowered") for own in digests]):
         found[number] = found[number] or ["lowered model changed"]
     environment = _environment_changes([run["environment"] for run, _ in runs])
     return [[*files, *others] for files, others in zip(found, environment, strict=True)]
@@ -225,7 +225,7 @@ def _all_changes(runs: Sequence[Record]) -> list[list[str]]:
             for run in runs
         ]
         for digest, what in _FILES:
-            for number in _changed([own["digests"][digest] if own else None for own in owns]):
+            for number in _changed([own["digests"].get(digest) if own else None for own in owns]):
                 told = f"{what} of {pair[0]} changed"
                 if told not in found[number]:
                     found[number].append(told)

@@ -118,9 +118,9 @@ def _baseline_classes(item: Record, anchor: str, room: Room) -> Table:
     baseline = item["baseline"]
     caption = f"{item['check'].capitalize()} against the approved baseline{_counted(baseline)}, worst first"
     table = _classes(item, baseline, anchor, caption, room, before=_APPROVED)
-    if table.folded:
-        count = len(baseline["classes"])
-        caption += f": {len(table.rows)} of {count} classes, all of them in report.json"
+    count = len(baseline["classes"])
+    if len(table.rows) < count:
+        caption += f": {len(table.rows)} of {formats.grouped(count)} classes, all of them in report.json"
     return replace(table, caption=caption, folded=())
 
 

@@ -35,6 +35,7 @@ def class_table(classes: Sequence[Record], figure: str, room: Room) -> Table:
     def drop(row: Record) -> float | None:
         return fall(row["before"][figure], row["after"][figure])
 
+    most = len(classes) if len(classes) <= room.classes else room.worst
     rows = [
         Row(
             row["name"],
@@ -45,9 +46,11 @@ def class_table(classes: Sequence[Record], figure: str, room: Room) -> Table:
                 formats.points(drop(row)),
             ),
         )
-        for row in sorted(classes, key=lambda row: descending(drop(row)))[: room.classes]
+        for row in sorted(classes, key=lambda row: descending(drop(row)))[:most]
     ]
     caption = f"{figure.capitalize()} of every class, largest drop first; not judged in this run"
+    if len(rows) < len(classes):
+        caption += f"; {len(rows)} of {formats.grouped(len(classes))} classes"
     return of_classes(f"{figure}-classes", caption, (Column("support"), BEFORE, AFTER, DROP), rows)
 
 
