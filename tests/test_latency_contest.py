@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from suites import Suite
 from test_latency_items import FAST, LATENCY, _at_rest
 
-from conftest import Suite
 from trtcheck.case import LatencySpec
 from trtcheck.latency import contest
 from trtcheck.latency.sampling import RELOAD, measure

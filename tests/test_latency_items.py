@@ -12,8 +12,8 @@ import onnx
 import pytest
 import suite_models
 from onnx import helper, numpy_helper
+from suites import Suite
 
-from conftest import Suite
 from trtcheck.latency import health, plateau
 from trtcheck.latency.measurement import Health
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import suite_models
+from suites import Suite
 from test_latency_items import FAST, LATENCY, _at_rest, latency_items
 from test_latency_recorded import recorded_board, runs_of
 
-from conftest import Suite
 from trtcheck.baselines.latency_schema import LatencyBaseline, LatencyRun, StoredSession
 from trtcheck.case import Gates, Numerics, Verdict
 from trtcheck.judge import LatencyRule

@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 import suite_models
 from recordings_fake_trtexec import output_json, times_json
+from suites import Suite
 
-from conftest import Suite
 from trtcheck.case import LatencySpec, Verdict
 from trtcheck.errors import EngineError
 from trtcheck.judge import LatencyRule, latency_absolute, within

@@ -407,13 +407,14 @@ def test_findings_of_the_calibration_are_a_gate_where_they_fail():
 
 
 def test_times_are_gates_and_those_of_an_unfit_machine_are_none():
-    rival = {**JUDGED, "what": "faster_than", "against": "fp16"}
+    rival = {**JUDGED, "what": "faster_than", "against": "fp16", "alpha": 0.00999996}
     fit = timed("int8", 8, 1.6, judged=[JUDGED, rival], limits=[LIMIT], verdict="fail", fails=True)
     engine, items = evaluated("resnet50", "int8", FASHION, 100, {})
     [page] = view.engines(document((engine, [*items, fit])))
     assert verdict(page, "median at batch 8") == "fail"
     assert verdict(page, "latency_ms at batch 8") == "fail"
-    assert gate(page, "faster than at batch 8")["where"] == "fp16"
+    rivals = gate(page, "faster than at batch 8")
+    assert (rivals["where"], rivals["level"]) == ("fp16", "0.01")
     unfit = {**fit, "health": THROTTLED, "verdict": "inconclusive", "fails": False}
     [page] = view.engines(document((engine, [*items, unfit])))
     assert verdict(page, "median at batch 8") == "inconclusive"

@@ -43,6 +43,12 @@ def test_engines_of_several_jobs_stand_in_one_report(tmp_path):
     assert found["differences"] == []
     pages = assert_sound(found, tmp_path)
     assert {"fashion--fp16.html", "fashion--int8.html"} <= pages.keys()
+    facts = {engine.engine: {fact.term: fact.text for fact in engine.facts} for engine in view.engines(found)}
+    assert {engine: own["job"] for engine, own in facts.items()} == {"FP16": "L4", "INT8": "A10"}
+    table = view.index(found).jobs
+    assert [(row.name, row.cells[0].word, row.cells[2]) for row in table.rows] == [
+        ("A10", "fail", "A10"), ("L4", "pass", "L4")
+    ]  # fmt: skip
 
 
 def test_the_same_engine_of_two_jobs_is_kept_twice_and_told_apart():

@@ -59,6 +59,7 @@ def summary(document: Mapping[str, Any], *, elsewhere: str | None = None) -> str
         *_listed("What fails", told(index.problems), _FAILURES, _LARGEST_LIST),
         *_engines(index, times, linked),
         *_listed("Inconclusive", told(index.unsure), _UNSURE),
+        *_listed("Jobs that differ", [text(told, _MESSAGE) for told in index.differences], _UNSURE),
         *_warnings(index.warnings),
         *_approval(index.approval),
         *_run(index, document["run"] or {}),

@@ -62,7 +62,7 @@ def _row(
     A name of the user's stands in a cell of its own, *where*: it may be written from right to left.
     """
     status = STATUSES[verdict]
-    at = "" if level is None else f"{level:g}"
+    at = "" if level is None else f"{level:.3g}"
     cells = (status, where, measured, limit, interval, detectable, p, at)
     return Row(name, cells, None if verdict in ("pass", "skipped") else status, href=href)
 

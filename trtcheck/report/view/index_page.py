@@ -131,7 +131,7 @@ def index(document: Record) -> IndexView:
         jobs=jobs.of_document(document),
         differences=tuple(document.get("differences") or ()),
         environment=(
-            *facts.of_environment(document["environment"] or {}),
+            *facts.of_environment({} if document.get("jobs") else document["environment"] or {}),
             *facts.of_all_beside(document["engines"]),
         ),
         run=facts.of_run(document["run"] or {}),

@@ -68,8 +68,11 @@ def summary(document: Record) -> str:
     if len(tally) > 1:
         counts = ", ".join(f"{grouped(tally[word])} {word}" for word in STATUSES if tally[word])
         parts.append(f"{_extent(items)}: {counts}")
+    jobs = document.get("jobs") or ()
+    if jobs:
+        parts.append(number_of(len(jobs), "job", "jobs"))
     backend = (document["environment"] or {}).get("backend") or {}
-    if backend:
+    if backend and not jobs:  # each job has its own, in a table
         device = f" on {backend['device']}" if backend.get("device") else ""
         parts.append(f"{backend_name(backend)}{device}")
     kinds = sorted({item["numerics"] for item in items if item["numerics"]})
