@@ -96,7 +96,8 @@ def test_a_floor_and_an_accepted_drop_are_both_drawn():
     scale = (ticks["0.9"] - ticks["0.7"]) / 0.2
     limits = [mark["x1"] for mark in points(chart, "limit")]
     assert limits == pytest.approx([ticks["0.8"], ticks["0.9"] - 0.05 * scale, ticks["0.9"] - 0.01 * scale])
-    assert [key.name for key in chart.legend] == ["before", "after", "interval of the drop", "limit or floor"]
+    names = [key.name for key in chart.legend]
+    assert names == ["before", "after", "the change", "interval of the drop", "limit or floor"]
 
 
 def test_no_interval_is_drawn_where_none_is_known():

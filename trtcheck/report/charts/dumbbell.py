@@ -15,8 +15,8 @@ from trtcheck.report.view.statuses import STATUSES
 
 MOST_ROWS, FEWER_ROWS = 20, 12
 """Classes of a picture: fewer where most of a model's are not shown anyway."""
-WIDTH = 620
-_LEFT, _RIGHT, _TOP, _STEP = 170, 500, 18, 22
+WIDTH = 580
+_LEFT, _RIGHT, _TOP, _STEP = 165, 470, 18, 22
 
 Record = Mapping[str, Any]
 
@@ -153,6 +153,7 @@ def _legend(rows: Sequence[Record]) -> tuple[Key, ...]:
     found = [
         Key(marks.point(0, 0, 0, "hollow"), "before"),
         Key(marks.point(0, 0, 2), "after"),
+        Key(marks.line(-10, 0, 10, 0, "span"), "the change"),
     ]
     if any(map(_ends, rows)):
         found.append(Key(marks.line(-10, 0, 10, 0, "whisker"), "interval of the drop"))

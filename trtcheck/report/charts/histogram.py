@@ -13,7 +13,7 @@ from trtcheck.report.charts.scales import Linear, Log
 from trtcheck.report.view.formats import grouped
 from trtcheck.report.view.tables import Column, Row, Table
 
-WIDTH, HEIGHT = 620, 250
+WIDTH, HEIGHT = 580, 250
 _LEFT, _TOP, _BOTTOM = 60, 34, 200
 _EXACT = 46
 """Pixels of the bar of those without error."""
