@@ -475,7 +475,7 @@ def test_a_smallest_batch_above_one_is_filled_with_one_image(tmp_path, bench):
         """The engine of ONNX Runtime behind the limits of a profile."""
 
         def __init__(self) -> None:
-            self._inner = bench._load(case, FP32, engine, resolved)
+            self._inner = bench.load(case, FP32, engine, resolved)
             self.signature = self._inner.signature
 
         def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import reduce
+from itertools import pairwise
+from operator import add
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -74,6 +77,7 @@ class Evaluation:
         engine: Name of the engine.
         classes: Class names in the order of their numbers; empty where no scores are judged.
         images: Number of images compared.
+        start: Index of the first of them in the data.
         top_k: k of the top-k figures.
         labels: Who answered what; None where the model gives no class scores.
         outputs: Error of every output.
@@ -98,6 +102,7 @@ class Evaluation:
     overflow: str | None = None
     samples: tuple[Sample, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    start: int = 0
 
     def confusion(self) -> tuple[Confusion, Confusion]:
         """Confusion of the reference and of the engine.
@@ -227,6 +232,7 @@ def stream(
     reference: Reference,
     engine: LoadedEngine,
     advance: Callable[[int], None],
+    start: int = 0,
 ) -> Evaluation:
     """Runs all *batches* through reference and engine and accumulates what differs.
 
@@ -235,11 +241,12 @@ def stream(
         engine_name: Name of the engine in messages and reports.
         classes: Class names; empty where scores is None.
         scores: Name of the output with the class scores, or None to compare outputs only.
-        truth: Labels (N,), -1 for none.
+        truth: Labels (N,) of the images that the batches hold, -1 for none.
         batches: Batches in order.
         reference: Where the reference's answers come from.
         engine: The engine.
         advance: Called with the number of images after every batch.
+        start: Index of the first image in the data.
 
     Raises:
         EngineError: The engine refused a batch.
@@ -264,7 +271,7 @@ def stream(
             part = OutputDrift.of(name, old[name], new[name], batch.start)
             drifts[name] = drifts[name] + part if name in drifts else part
         if scores is not None:
-            rows = slice(batch.start, batch.start + batch.count)
+            rows = slice(batch.start - start, batch.start - start + batch.count)
             before = as_scores(old[scores], len(classes), case, scores)
             labels.reference[rows] = answers(before)
             labels.reference_top_k[rows] = in_top_k(before, labels.truth[rows], case.top_k)
@@ -285,8 +292,51 @@ def stream(
         model=case.name, engine=engine_name, classes=classes, images=images, top_k=case.top_k,
         labels=labels if scored else None,
         outputs=tuple(drifts[name] for name in order),
-        scores=drift if scored else None, flips=flips, problems=tuple(problems.values()),
+        scores=drift if scored else None, flips=flips, problems=tuple(problems.values()), start=start,
     )  # fmt: skip
+
+
+def merged(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation of all images that *parts* have seen, each of its own neighbouring images.
+
+    Counts are those of one pass; sums of floats may differ from it in their last digits. Overflow, samples
+    and record are those of whoever looks at the whole: they are left out.
+
+    Args:
+        parts: At least one, in any order, of one model and engine.
+
+    Raises:
+        EngineError: They leave images out, or have seen some twice.
+    """
+    ordered = sorted(parts, key=lambda part: part.start)
+    first = ordered[0]
+    for before, after in pairwise(ordered):
+        if after.start != before.start + before.images:
+            raise EngineError(
+                f"{first.model}[{first.engine}]: the parts of the evaluation do not fit together",
+                expected=f"a part that starts at image {before.start + before.images}",
+                found=f"image {after.start}",
+            )
+    drifts: dict[str, OutputDrift] = {}
+    problems: dict[str, None] = {}
+    for part in ordered:
+        problems |= dict.fromkeys(part.problems)
+        for drift in part.outputs:
+            drifts[drift.name] = drifts[drift.name] + drift if drift.name in drifts else drift
+    labels = [part.labels for part in ordered if part.labels is not None]
+    scored = [part.scores for part in ordered if part.scores is not None]
+    whole = len(labels) == len(ordered)
+    return replace(
+        first, images=sum(part.images for part in ordered), labels=_joined(labels) if whole else None,
+        outputs=tuple(drifts[name] for name in sorted(drifts)),
+        scores=reduce(add, scored) if whole else None, flips=reduce(add, (part.flips for part in ordered)),
+        problems=tuple(problems), overflow=None, samples=(), record={},
+    )  # fmt: skip
+
+
+def _joined(parts: Sequence[Labels]) -> Labels:
+    columns = (field.name for field in fields(Labels))
+    return Labels(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
 
 
 def _real_rows(outputs: Outputs, batch: Batch) -> Outputs:

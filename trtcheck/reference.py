@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtcheck import digests
 from trtcheck.cache import Cache
 from trtcheck.errors import EngineError
 
@@ -33,9 +34,11 @@ class CachedReference:
     Args:
         folder: The cache entry.
         outputs: Names of the outputs in the order of their files.
+        start: Index of the first image whose answers are there.
     """
 
-    def __init__(self, folder: Path, outputs: list[str]) -> None:
+    def __init__(self, folder: Path, outputs: list[str], start: int = 0) -> None:
+        self._start = start
         self._arrays = {
             name: np.load(folder / f"{k}.npy", mmap_mode="r", allow_pickle=False)
             for k, name in enumerate(outputs)
@@ -43,7 +46,8 @@ class CachedReference:
 
     def answers(self, batch: Batch) -> Mapping[str, np.ndarray]:
         """Outputs for the real images of *batch*."""
-        rows = slice(batch.start, batch.start + batch.count)
+        first = batch.start - self._start
+        rows = slice(first, first + batch.count)
         return {name: np.asarray(array[rows]) for name, array in self._arrays.items()}
 
 
@@ -52,13 +56,14 @@ class LiveReference:
 
     Args:
         session: The loaded reference model.
-        images: Number of images N.
+        span: The images that are asked for.
         folder: Where the answers are kept, or None.
     """
 
-    def __init__(self, session: LoadedEngine, images: int, folder: Path | None) -> None:
+    def __init__(self, session: LoadedEngine, span: range, folder: Path | None) -> None:
         self._session = session
-        self._images = images
+        self._start = span.start
+        self._images = len(span)
         self._folder = folder
         self._arrays: dict[str, np.memmap] = {}
         self._written = 0
@@ -92,7 +97,8 @@ class LiveReference:
             if array.shape[1:] != value.shape[1:] or array.dtype != value.dtype:
                 self.close()  # shapes that depend on the data are not kept
                 return
-            array[batch.start : batch.start + batch.count] = value
+            first = batch.start - self._start
+            array[first : first + batch.count] = value
         self._written += batch.count
 
     def _open(self, outputs: Mapping[str, np.ndarray]) -> bool:
@@ -145,7 +151,7 @@ def _reserve(path: Path) -> None:
 
 @contextmanager
 def open_reference(
-    cache: Cache, key: str, images: int, session: Callable[[], LoadedEngine]
+    cache: Cache, key: str, images: int, session: Callable[[], LoadedEngine], span: range | None = None
 ) -> Iterator[CachedReference | LiveReference]:
     """The reference's answers, from the cache where they are there, else computed and then kept.
 
@@ -156,6 +162,8 @@ def open_reference(
         key: Digest of model, data, preprocessing and runtime.
         images: Number of images N.
         session: Loads the reference model; called only where it is needed.
+        span: The images that will be asked for; None for all. A part is kept as an entry of its own, unless
+            the answers on all images are there.
 
     Raises:
         ModelError: The reference model cannot be loaded.
@@ -166,11 +174,19 @@ def open_reference(
     if found is not None:
         yield CachedReference(found.folder, found.manifest["outputs"])
         return
+    asked = range(images) if span is None else span
+    if asked != range(images):
+        key = digests.of_json([key, asked.start, asked.stop])
+        with cache.locked("reference", key):
+            found = cache.get("reference", key)
+        if found is not None:
+            yield CachedReference(found.folder, found.manifest["outputs"], asked.start)
+            return
     loaded = session()
     folder = live = None
     try:
         folder = cache.temporary("reference")
-        live = LiveReference(loaded, images, folder)
+        live = LiveReference(loaded, asked, folder)
         yield live
         outputs = live.finished()
         if outputs is not None:

@@ -19,7 +19,6 @@ from trtcheck.cache import Cache
 from trtcheck.case import (
     BuildSpec,
     Case,
-    Check,
     EngineKind,
     EngineSpec,
     InputSpec,
@@ -28,9 +27,10 @@ from trtcheck.case import (
     Precision,
     ShapeRange,
 )
+from trtcheck.comparison import batching, compare
 from trtcheck.engine_check import gates_record
 from trtcheck.errors import CaseError, EngineError, TrtcheckError
-from trtcheck.profiles import batch_limits, ranges
+from trtcheck.profiles import ranges
 from trtcheck.resolve import Resolved, case_key, identity, resolve
 from trtcheck.shared import SharedResults
 
@@ -48,13 +48,11 @@ if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation, ReferenceResult
     from trtcheck.latency.contest import Wanted
     from trtcheck.latency.record import LatencyResult
-    from trtcheck.model import Signature, Tensor
+    from trtcheck.model import Tensor
     from trtcheck.progress import Progress
     from trtcheck.recordings import Recording
     from trtcheck.reference import CachedReference, LiveReference
 
-COLLAPSE = 0.99
-"""Below this agreement with the reference the emulated graph is searched for an overflow."""
 _REMEMBERED = 4
 """Evaluations kept in memory; the items of one engine follow each other."""
 
@@ -84,7 +82,7 @@ class Workbench:
         self._results = SharedResults(shared)
         self._backend_name = backend
         self.threads = threads
-        self._progress = progress
+        self.progress = progress
         self._rebuild = rebuild
         self._modelopt_python = modelopt_python
         self._backends: dict[str, Backend] = {}
@@ -229,7 +227,7 @@ class Workbench:
 
         if engine.kind is EngineKind.RECORDING:
             resolved = self.resolve(case)
-            return prebuilt.check_recording(self._recording(engine.file, resolved), case, resolved)
+            return prebuilt.check_recording(self.recording(engine.file, resolved), case, resolved)
         if engine.kind is EngineKind.ENGINE:
             backend = self.tensorrt_for(engine)
             return prebuilt.read_engine(engine, case, self.resolve(case).signature, backend)
@@ -240,7 +238,7 @@ class Workbench:
 
         lowered = self._lower(case, engine)
         plan = replace(self.plan(case, engine, lowered.path, backend.info.name), spec=spec)
-        with self._progress.task(f"building {case.name}[{engine.name}] for {backend.info.name}") as advance:
+        with self.progress.task(f"building {case.name}[{engine.name}] for {backend.info.name}") as advance:
             return build(lowered, plan, backend, self._workshop(), advance)
 
     def _lower(self, case: Case, engine: EngineSpec) -> Lowered:
@@ -251,7 +249,7 @@ class Workbench:
         if case.calibration is not None and _needs_calibration(case, engine):
             calibration = open_images(case.calibration, spec=_calibration_input(case), role="calibration")
         total = None if calibration is None else len(calibration)
-        with self._progress.task(f"lowering {case.name}[{engine.name}]", total) as advance:
+        with self.progress.task(f"lowering {case.name}[{engine.name}]", total) as advance:
             return lower(case, engine, self._workshop(), calibration, advance)
 
     def plan(self, case: Case, engine: EngineSpec, lowered: Path, backend: str) -> BuildPlan:
@@ -281,7 +279,7 @@ class Workbench:
         key = self._key(case, engine)
         if key not in self._evaluations:
             record, arrays = self._results.get_or_make(
-                f"evaluation-{key}", lambda: to_parts(self._evaluate(case, engine))
+                f"evaluation-{key}", lambda: to_parts(compare(self, case, engine))
             )
             while len(self._evaluations) >= _REMEMBERED:
                 del self._evaluations[next(iter(self._evaluations))]
@@ -313,9 +311,9 @@ class Workbench:
             )
         built = self.built(case, engine)
         resolved = self.resolve(case)
-        with closing(self._load(case, engine, built, resolved)) as loaded:
-            signature, _size = _batching(case, resolved.signature, loaded.signature, built)
-            with self._progress.task(f"batches of {case.name}[{engine.name}]") as advance:
+        with closing(self.load(case, engine, built, resolved)) as loaded:
+            signature, _size = batching(case, resolved.signature, loaded.signature, built)
+            with self.progress.task(f"batches of {case.name}[{engine.name}]") as advance:
                 return try_batches(
                     case, engine, built, resolved, signature, loaded, advance=advance,
                     reference=lambda: reference_session(case.onnx, self.threads),
@@ -333,8 +331,8 @@ class Workbench:
         resolved = self.resolve(case)
         size = resolved.signature.fixed_batch or case.batch
         with (
-            self._progress.task(f"evaluating the reference of {case.name}", len(resolved.images)) as advance,
-            self._reference(case, resolved, size) as reference,
+            self.progress.task(f"evaluating the reference of {case.name}", len(resolved.images)) as advance,
+            self.open_reference(case, resolved, size) as reference,
         ):
             return stream_reference(
                 case, classes=resolved.classes, scores=resolved.scores, truth=resolved.truth,
@@ -363,8 +361,8 @@ class Workbench:
             loaded: LoadedEngine = reference_session(case.onnx, self.threads)
         else:
             built = self.built(case, engine)
-            loaded = self._load(case, engine, built, resolved)
-            signature, size = _batching(case, signature, loaded.signature, built)
+            loaded = self.load(case, engine, built, resolved)
+            signature, size = batching(case, signature, loaded.signature, built)
         name, classes = resolved.scores, len(resolved.classes)
         with closing(loaded):
             found = [
@@ -385,7 +383,7 @@ class Workbench:
         resolved = self.resolve(case)
         if resolved.scores is None:
             raise CaseError(f"{case.name} gives no class scores")
-        recording = self._recording(self.built(case, engine).path, resolved)
+        recording = self.recording(self.built(case, engine).path, resolved)
         name = resolved.scores
         rows = _output(recording.outputs, name, case)[list(indices)]
         return as_scores(rows, len(resolved.classes), case, name)
@@ -417,12 +415,12 @@ class Workbench:
 
         def reference() -> AbstractContextManager[CachedReference | LiveReference]:
             beside = replace(resolved, images=images, digest=images.digest())
-            return self._reference(case, beside, resolved.signature.fixed_batch or case.batch)
+            return self.open_reference(case, beside, resolved.signature.fixed_batch or case.batch)
 
-        with self._progress.task(f"reading the calibration data of {case.name}", len(images)) as advance:
+        with self.progress.task(f"reading the calibration data of {case.name}", len(images)) as advance:
             side, coverage = examine.survey(case, resolved, images, reference, advance)
         label = f"looking for evaluation images of {case.name} among them"
-        with self._progress.task(label, len(resolved.images)) as advance:
+        with self.progress.task(label, len(resolved.images)) as advance:
             overlap = examine.overlap_of(case, resolved, side, images, advance)
         return CalibrationFindings(
             overlap=overlap, coverage=coverage,
@@ -440,9 +438,9 @@ class Workbench:
         if engine.kind not in (EngineKind.PRECISION, EngineKind.LOWERED):
             return None
         probes = Probes(built.lowered_path, self.threads)
-        signature, size = _batching(case, resolved.signature, probes.signature, built)
+        signature, size = batching(case, resolved.signature, probes.signature, built)
         images = sample(resolved.images, signature.fixed_batch)
-        with self._progress.task(f"looking into {case.name}[{engine.name}]", len(images)) as advance:
+        with self.progress.task(f"looking into {case.name}[{engine.name}]", len(images)) as advance:
             return probes.run(batches(images, signature, case.input, size), advance)
 
     def latency(self, case: Case, engine: EngineSpec, wanted: Wanted) -> LatencyResult:
@@ -463,7 +461,7 @@ class Workbench:
             if engine.kind is EngineKind.RECORDING:
                 return record.to_parts(self._recorded_latency(case, engine, spec))
             label = f"timing {case.name}[{engine.name}] at batch {wanted.batch}"
-            with self._progress.task(label) as advance:
+            with self.progress.task(label) as advance:
                 return record.to_parts(contest.hold(Lane(self), case, engine, spec, wanted, advance))
 
         return record.from_parts(*self._results.get_or_make(key, measure))
@@ -474,39 +472,11 @@ class Workbench:
 
         built, resolved = self.built(case, engine), self.resolve(case)
         return play(
-            self._recording(built.path, resolved), case, engine, spec, built, self.info_of(engine, built),
+            self.recording(built.path, resolved), case, engine, spec, built, self.info_of(engine, built),
             resolved.model_digest,
         )  # fmt: skip
 
-    def _evaluate(self, case: Case, engine: EngineSpec) -> Evaluation:
-        from trtcheck import samples
-        from trtcheck.data.batches import batches
-        from trtcheck.evaluation import stream
-
-        built = self.built(case, engine)
-        resolved = self.resolve(case)
-        loaded = self._load(case, engine, built, resolved)
-        try:
-            signature, size = _batching(case, resolved.signature, loaded.signature, built)
-            with (
-                self._progress.task(
-                    f"evaluating {case.name}[{engine.name}]", len(resolved.images)
-                ) as advance,
-                self._reference(case, resolved, size) as reference,
-            ):
-                evaluation = stream(
-                    case, engine_name=engine.name, classes=resolved.classes, scores=resolved.scores,
-                    truth=resolved.truth, reference=reference, engine=loaded, advance=advance,
-                    batches=batches(resolved.images, signature, case.input, size),
-                )  # fmt: skip
-        finally:
-            loaded.close()
-        overflow = self._overflow(case, engine, built, resolved, signature, size, evaluation)
-        shown = samples.of(resolved.images, case.input, (flip.index for flip in evaluation.flips.worst))
-        record = self._record(case, engine, built, resolved)
-        return replace(evaluation, overflow=overflow, samples=shown, record=record)
-
-    def _recording(self, path: Path, resolved: Resolved) -> Recording:
+    def recording(self, path: Path, resolved: Resolved) -> Recording:
         """The recording at *path*, read once although it is checked first and asked for answers later."""
         from trtcheck.recordings import read_recording
 
@@ -515,11 +485,12 @@ class Workbench:
             self._last_recording = (path, outputs, read_recording(path, outputs))
         return self._last_recording[2]
 
-    def _load(self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved) -> LoadedEngine:
+    def load(self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved) -> LoadedEngine:
+        """Loads a built engine; whoever asks closes it."""
         if engine.kind is EngineKind.RECORDING:
             from trtcheck.recordings import RecordedEngine
 
-            return RecordedEngine(self._recording(built.path, resolved), images=len(resolved.images))
+            return RecordedEngine(self.recording(built.path, resolved), images=len(resolved.images))
         if engine.kind is EngineKind.ENGINE:
             return self.tensorrt_for(engine).load_prebuilt(built.path, case.build)
         backend = self.backend_of(engine)
@@ -533,10 +504,17 @@ class Workbench:
             return prebuilt.recorded_on(built)
         return self.backend_of(engine).info
 
-    def _reference(
-        self, case: Case, resolved: Resolved, size: int
+    def open_reference(
+        self, case: Case, resolved: Resolved, size: int, span: range | None = None
     ) -> AbstractContextManager[CachedReference | LiveReference]:
-        """The reference's answers in batches of *size*, from the cache or computed on the way."""
+        """The reference's answers in batches of *size*, from the cache or computed on the way.
+
+        Args:
+            case: The case.
+            resolved: The same, opened.
+            size: Images a batch.
+            span: The images that will be asked for; None for all.
+        """
         from trtcheck.backends.onnxruntime import reference_session
         from trtcheck.environment import runtime_version
         from trtcheck.reference import open_reference
@@ -550,66 +528,9 @@ class Workbench:
                 "runtime": f"onnxruntime {runtime_version()} cpu",
             }
         )
-        images = len(resolved.images)
-        return open_reference(self.cache, key, images, lambda: reference_session(case.onnx, self.threads))
-
-    def _overflow(
-        self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved, signature: Signature,
-        size: int, evaluation: Evaluation,
-    ) -> str | None:  # fmt: skip
-        """The node that leaves the narrow type's range, looked for where answers collapsed."""
-        from trtcheck.data.batches import batches
-
-        agreement = evaluation.scores.top1_agreement if evaluation.scores is not None else 1.0
-        if built.numerics is not Numerics.EMULATED or not (evaluation.nonfinite or agreement < COLLAPSE):
-            return None
-        bad = [drift.first_bad for drift in evaluation.outputs if drift.first_bad is not None]
-        start = min(bad) if bad else evaluation.flips.worst[0].index if evaluation.flips.worst else 0
-        stop = min(start + size, len(resolved.images))
-        batch = next(iter(batches(resolved.images, signature, case.input, size, start=start, stop=stop)))
-        return self.backend_of(engine).find_overflow(built.lowered_path, batch.feeds)
-
-    def _record(
-        self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved
-    ) -> dict[str, Any]:
-        from trtcheck.environment import fingerprint
-
-        return {
-            "precision": engine.precision.value if engine.precision else None,
-            "kind": engine.kind.value,
-            "numerics": built.numerics.value,
-            "cached": built.cached,
-            "lowered": dict(built.lowered),
-            "facts": dict(built.facts),
-            "notes": list(built.notes),
-            "environment": fingerprint(self.info_of(engine, built)),
-            "model": {
-                "path": str(case.onnx),
-                "digest": resolved.model_digest,
-                "inputs": [str(tensor) for tensor in resolved.signature.inputs],
-                "outputs": [str(tensor) for tensor in resolved.signature.outputs],
-            },
-            "data": {
-                "name": resolved.images.name,
-                "digest": resolved.digest,
-                "labels_digest": digests.of_array(resolved.truth),
-            },
-            "calibration": self._calibration_record(case, built),
-            "checks": [
-                check.value for check in case.checks if check is not Check.LATENCY or case.latency is not None
-            ],
-        }
-
-    @staticmethod
-    def _calibration_record(case: Case, built: BuiltEngine) -> dict[str, Any] | None:
-        if not built.lowered.get("calibration_digest"):
-            return None
-        name = str(case.calibration) if isinstance(case.calibration, str | Path) else "given as arrays"
-        return {
-            "name": name,
-            "digest": built.lowered["calibration_digest"],
-            "images": built.lowered["calibration_images"],
-        }
+        return open_reference(
+            self.cache, key, len(resolved.images), lambda: reference_session(case.onnx, self.threads), span
+        )
 
 
 def _output(outputs: Mapping[str, np.ndarray], name: str, case: Case) -> np.ndarray:
@@ -637,32 +558,6 @@ def _calibration_input(case: Case) -> InputSpec:
 def _needs_calibration(case: Case, engine: EngineSpec) -> bool:
     spec = case.lowering.get(engine.precision) if engine.precision is not None else None
     return engine.precision is Precision.INT8 or (spec is not None and spec.maker == "modelopt")
-
-
-def _batching(
-    case: Case, reference: Signature, engine: Signature, built: BuiltEngine
-) -> tuple[Signature, int]:
-    """The reference's signature with the batch size that the engine prescribes, if it does, and the size.
-
-    Raises:
-        EngineError: Both prescribe one, and they differ.
-    """
-    wanted, fixed = engine.fixed_batch, reference.fixed_batch
-    limits = batch_limits(built.facts.get("profile") or {})
-    if wanted is None and fixed is None and limits is not None:
-        size = max(limits[0], min(case.batch, limits[1]))
-        # An engine that takes no single image gets its last batch padded, as one of a fixed batch does.
-        wanted = size if limits[0] > 1 else None
-        if wanted is None:
-            return reference, size
-    if wanted is None or wanted == fixed:
-        return reference, fixed or case.batch
-    if fixed is not None:
-        raise EngineError(
-            "the engine has another batch size than the reference model", where=built.path,
-            expected=f"batch {fixed}", found=f"batch {wanted}",
-        )  # fmt: skip
-    return reference.with_batch(wanted), wanted
 
 
 def read_evaluations(shared: Path) -> list[Evaluation]:
