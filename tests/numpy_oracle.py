@@ -1,6 +1,7 @@
-"""An ONNX interpreter of its own for the tests: computes in float32, rounds every node's result once.
+"""An ONNX interpreter of its own for the tests: computes in float32, rounds every node's result.
 
-It shares nothing with trtcheck: types follow the values, and no shape inference is asked.
+Where ONNX Runtime's CUDA kernels round inside a node as well, so does it (`KERNELS`). It shares nothing with
+trtcheck: types follow the values, and no shape inference is asked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from onnx import helper, numpy_helper
 
 NARROW = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 Arrays = Mapping[str, np.ndarray]
+Round = Callable[[Any], Any]
 
 
 def _conv(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, **a: Any) -> np.ndarray:
@@ -45,10 +47,29 @@ def _gemm(a: np.ndarray, b: np.ndarray, c: np.ndarray | float = 0.0, **attribute
     return np.float32(attributes.get("alpha", 1.0)) * (a @ b) + np.float32(attributes.get("beta", 1.0)) * c
 
 
-def _quantize(x: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int = 1) -> np.ndarray:
+def _quantize(round_: Round, x: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int = 1) -> np.ndarray:
     info = np.iinfo(zero.dtype)
-    q = np.rint(x / _along(scale, x, axis)) + _along(zero, x, axis).astype(np.float32)
+    q = np.rint(round_(x / _along(scale, x, axis))) + _along(zero, x, axis).astype(np.float32)
     return np.clip(q, info.min, info.max).astype(zero.dtype)
+
+
+def _biased_conv(
+    round_: Round, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, **a: Any
+) -> np.ndarray:
+    products = round_(_conv(x, w, **a))
+    return products if b is None else products + b[:, None, None]
+
+
+def _hard_swish(round_: Round, x: np.ndarray) -> np.ndarray:
+    return x * np.clip(round_(round_(x * np.float32(1 / 6)) + np.float32(0.5)), 0, 1)
+
+
+def _hard_sigmoid(round_: Round, x: np.ndarray, alpha: float = 0.2, beta: float = 0.5) -> np.ndarray:
+    return np.clip(x * round_(np.float32(alpha)) + round_(np.float32(beta)), 0, 1)
+
+
+def _leaky_relu(round_: Round, x: np.ndarray, alpha: float = 0.01) -> np.ndarray:
+    return np.where(x >= 0, x, x * round_(np.float32(alpha)))
 
 
 def _dequantize(q: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int = 1) -> np.ndarray:
@@ -73,22 +94,28 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Max": np.maximum,
     "MatMul": np.matmul,
     "Gemm": _gemm,
-    "Conv": _conv,
     "Softmax": _softmax,
-    "HardSwish": lambda x: x * np.clip(x / np.float32(6) + np.float32(0.5), 0, 1),
     "ReduceSum": lambda x, axes=None, keepdims=1: x.sum(tuple(axes) if axes is not None else None,
                                                        keepdims=bool(keepdims)),
     "GlobalAveragePool": lambda x: x.mean((2, 3), keepdims=True, dtype=np.float32),
     "Flatten": lambda x: x.reshape(len(x), -1),
     "Transpose": lambda x, perm: x.transpose(perm),
     "Identity": lambda x: x,
-    "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
 }  # fmt: skip
 
+KERNELS: dict[str, Callable[..., Any]] = {
+    "Conv": _biased_conv,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
+    "LeakyRelu": _leaky_relu,
+    "QuantizeLinear": _quantize,
+}
+"""Operators that also round inside; the first argument rounds to the type of the node's first input."""
+
 
 def answers(model: onnx.ModelProto, feeds: Arrays, *, outer: Arrays | None = None) -> dict[str, np.ndarray]:
-    """The graph's outputs as hardware with one rounding a node gives them."""
+    """The graph's outputs as a GPU gives them."""
     values = {**(outer or {}), **feeds}
     return _graph(model.graph, values)
 
@@ -117,7 +144,13 @@ def _node(node: onnx.NodeProto, values: dict[str, np.ndarray]) -> dict[str, np.n
         return dict(zip(node.output, _graph(branch, values).values(), strict=True))
     result_type = inputs[1 if node.op_type == "DequantizeLinear" else 0].dtype
     wide = [x.astype(np.float32) if x.dtype in NARROW else x for x in inputs]
-    result = OPERATORS[node.op_type](*wide, **attributes)
+    if node.op_type in KERNELS:
+        kind = inputs[0].dtype
+        result = KERNELS[node.op_type](
+            lambda v: np.asarray(v).astype(kind).astype(np.float32), *wide, **attributes
+        )
+    else:
+        result = OPERATORS[node.op_type](*wide, **attributes)
     if node.op_type == "QuantizeLinear":
         return {node.output[0]: result}
     return {node.output[0]: np.asarray(result).astype(result_type)}

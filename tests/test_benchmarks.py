@@ -187,3 +187,53 @@ def test_tables_of_recorded_times_do_not_depend_on_the_number_of_processes(laten
     recorded = output("latency_verdicts.py", "--workers", "1", "--recorded-only")
     start = latency.index("#### ResNet-50")
     assert latency[start : latency.index("#### Chains of")] == recorded[recorded.index("#### ResNet-50") :]
+
+
+@pytest.fixture(scope="module")
+def merge():
+    return output("merge.py")
+
+
+def test_of_an_image_only_its_labels_and_answers_move(merge):
+    for row in table(merge, "### ImageNet-22k"):
+        if row[""] == "of these labels, MB":
+            assert [float(row[f"{shards} shards"]) for shards in (2, 7)] == [20_000 * 14 / 1e6] * 2
+            return
+    pytest.fail("no row of labels")
+
+
+def test_of_detections_the_answers_weigh_the_same_for_any_number_of_images(merge):
+    rows = {row[""]: row for row in table(merge, "### detection")}
+    assert float(rows["of these labels, MB"]["7 shards"]) == 0
+    two, seven = (float(rows["largest answer, MB"][f"{shards} shards"]) for shards in (2, 7))
+    assert two == pytest.approx(seven, rel=0.05)
+    assert two < 0.01
+
+
+def test_every_pair_of_the_nightly_run_is_merged_and_reported(merge):
+    by_shards, after = table(merge, "### nightly"), merge[merge.index("### nightly") :]
+    rows = {row[""]: row for row in by_shards}
+    assert rows["answers"] == {"": "answers", "1 shards": "6", "2 shards": "12"}
+    judged = [row["after the merge"] for row in table(after[after.index("| after the merge") :], "|")]
+    assert {"outputs, s", "accuracy, s", "recall, s", "precision, s", "report.json, MB"} <= set(judged)
+
+
+@pytest.mark.skipif(find_spec("xdist") is None, reason="pytest-xdist is not installed")
+def test_workers_and_serial_runs_count_the_same_and_their_times_add_up():
+    text = output("devices.py", "--cpu", "--part", "pairs")
+    assert "All runs count the same." in text
+    rows = {row["run"]: row for row in table(text, "2 models x 2 precisions")}
+    assert set(rows) == {
+        "cold, -n 2",
+        "64 images each, -n 2",
+        "-n 2",
+        "64 images each, -n 1",
+        "-n 1",
+        "serial",
+    }
+    for row in rows.values():
+        before, items, after, wall = (
+            float(row[name])
+            for name in ("first item after, s", "busiest worker, s", "after the last item, s", "wall, s")
+        )
+        assert before + items + after <= wall + 0.2, row  # each is rounded to a tenth

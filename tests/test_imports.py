@@ -15,7 +15,7 @@ import trtcheck
 PACKAGE = Path(trtcheck.__file__).parent
 HEAVY = {
     "numpy", "onnx", "onnxruntime", "tensorrt", "polygraphy", "sklearn", "scipy", "jinja2", "rich", "PIL",
-    "ml_dtypes",
+    "ml_dtypes", "distributed", "dask",
 }  # fmt: skip
 MODULES = sorted(
     ".".join(("trtcheck", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
@@ -78,7 +78,7 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 """
-OPTIONAL = ["onnxruntime", "tensorrt", "tensorrt_rtx", "sklearn", "torch", "xdist"]
+OPTIONAL = ["onnxruntime", "tensorrt", "tensorrt_rtx", "sklearn", "torch", "xdist", "distributed"]
 
 
 def test_every_module_can_be_imported_without_the_optional_packages(tmp_path):

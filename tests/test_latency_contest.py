@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,6 +109,17 @@ def test_energy_is_that_of_a_query(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contest, "run_for", lambda _timer, _seconds: 25)
     timer: Any = FakeTimer()
     assert contest._joules_per_query(timer, watch) == 2.0
+
+
+def test_a_measurement_that_could_not_lock_says_so_in_its_notes(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "trtcheck-timing-processor.gate").mkdir()  # nothing that can be locked, even by root
+    suite.toml(LATENCY)
+    suite.run("--trt-engine=fp32", "-k", "latency-b4", FAST)
+    [note] = [note for note in suite.item("fp32", "latency")["notes"] if "timed without" in note]
+    assert note.startswith("the processor is timed without keeping others from computing there: ")
 
 
 def test_rounds_are_made_while_the_lock_is_held(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:

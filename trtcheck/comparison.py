@@ -77,7 +77,10 @@ def compare_span(bench: Workbench, subject: Subject, span: range | None = None) 
 
     case, resolved = subject.case, subject.resolved
     span = range(len(resolved.images)) if span is None else span
-    with closing(bench.load(case, subject.engine, subject.built, resolved)) as loaded:
+    with (
+        bench.computing(subject.engine),
+        closing(bench.load(case, subject.engine, subject.built, resolved)) as loaded,
+    ):
         signature, size = batching(case, resolved.signature, loaded.signature, subject.built)
         label = f"evaluating {case.name}[{subject.engine.name}]"
         with (

@@ -12,6 +12,8 @@ from trtcheck.backends.base import Backend, BuildPlan, BuiltEngine
 from trtcheck.cache import Cache, Entry, stem
 from trtcheck.case import Case, EngineSpec, LoweringSpec, Precision
 from trtcheck.errors import EngineError, LoweringError
+from trtcheck.latency.gpu_lock import using
+from trtcheck.latency.lane import computing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +167,8 @@ def _lower_here(
         feeds = (
             CalibrationFeeds(calibration, case, advance) if calibrated and calibration is not None else None
         )
-        made_by, manifest = _lowered_by(spec, case.onnx, precision, folder / _LOWERED, feeds, workshop)
+        with using(None):  # calibration takes every core
+            made_by, manifest = _lowered_by(spec, case.onnx, precision, folder / _LOWERED, feeds, workshop)
         return {"made_by": made_by, **source, **manifest}
 
     entry, _cached = workshop.made("lowered", key, make)
@@ -241,7 +244,8 @@ def build(
     name = f"{stem(key)}{backend.suffix}"
 
     def make(folder: Path) -> dict[str, Any]:
-        return {"facts": dict(backend.build(plan, folder / name, advance))}
+        with computing(backend):
+            return {"facts": dict(backend.build(plan, folder / name, advance))}
 
     entry, cached = workshop.made("engines", key, make)
     facts = dict(entry.manifest["facts"])

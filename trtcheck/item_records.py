@@ -11,7 +11,7 @@ import pytest
 
 from trtcheck.case import WORST_FIRST, Check, Outcome, Verdict
 from trtcheck.errors import TrtcheckError
-from trtcheck.runtime import RUNTIME
+from trtcheck.state import runtime_of
 
 OUTCOMES: pytest.StashKey[list[Outcome]] = pytest.StashKey()
 PENDING: pytest.StashKey[Outcome] = pytest.StashKey()
@@ -63,7 +63,7 @@ def _place(config: pytest.Config, outcome: Outcome) -> str:
     """Where the report tells *outcome*, as seen from the folder in which pytest was started."""
     from trtcheck.report import places
 
-    folder = places.shown(config.stash[RUNTIME].settings.report, config.invocation_params.dir)
+    folder = places.shown(runtime_of(config).settings.report, config.invocation_params.dir)
     return places.of_check(folder, outcome.model, outcome.engine, outcome.check)
 
 

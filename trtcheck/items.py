@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,9 +12,12 @@ from trtcheck.case import Case, Check, EngineKind, EngineSpec, Outcome, Verdict,
 from trtcheck.dispatch import judge, judge_latency, prepare, strict_by, timed_batches
 from trtcheck.errors import BackendError, CaseError, EngineError, SuiteError, TrtcheckError
 from trtcheck.item_records import OUTCOMES, PENDING, add_outcome, asides
-from trtcheck.runtime import RUNTIME, Runtime
 from trtcheck.settings import HOW_TO_ASK
+from trtcheck.state import runtime_of
 from trtcheck.suite import default_engines, read_suite, require_timed
+
+if TYPE_CHECKING:
+    from trtcheck.runtime import Runtime
 
 
 class RegressionError(Exception):
@@ -30,7 +33,7 @@ class SuiteFile(pytest.File):
         Raises:
             SuiteError: The file cannot be used.
         """
-        runtime = self.config.stash[RUNTIME]
+        runtime = runtime_of(self.config)
         for case in read_suite(self.path):
             _claim(runtime, case.name, self.path)
             engines = runtime.settings.engines
@@ -129,7 +132,7 @@ class CheckItem(pytest.Item):
         if self.check is Check.BUILD or (self.check is Check.LATENCY and _off(self.config)):
             return
         try:
-            runtime = self.config.stash[RUNTIME]
+            runtime = runtime_of(self.config)
             prepare(runtime.workbench, runtime.settings, self.case, self.engine, self.check, self.batch)
         except (EngineError, BackendError):
             return  # what is wrong with the engine is a failure: `runtest` meets it again
@@ -144,7 +147,7 @@ class CheckItem(pytest.Item):
             RegressionError: The check failed.
             TrtcheckError: The engine cannot be built.
         """
-        runtime = self.config.stash[RUNTIME]
+        runtime = runtime_of(self.config)
         if self.check is Check.LATENCY:
             outcome = timed(self, self.case, self.engine, self.batch)
         else:
@@ -181,7 +184,7 @@ def timed(item: pytest.Item, case: Case, engine: EngineSpec, batch: int | None) 
         return Outcome(
             model=case.name, engine=engine.name, check=Check.LATENCY, verdict=Verdict.SKIPPED, message=off
         )
-    runtime = item.config.stash[RUNTIME]
+    runtime = runtime_of(item.config)
     outcome, samples_ms = judge_latency(runtime.workbench, runtime.settings, case, engine, batch)
     found = outcome.measured.get("batch", batch)
     if batch is not None and found != batch:

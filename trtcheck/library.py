@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from trtcheck.suite import read_suite as _read_suite
 if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
     from trtcheck.prediction.answers import Seen
+    from trtcheck.shards.crew import Crew
 
 __all__ = ["evaluate", "judge_evaluation", "predict", "read_suite"]
 
@@ -30,6 +33,9 @@ def evaluate(
     backend: str = "auto",
     cache: Path | str | None = None,
     threads: int | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
+    shards: int | None = None,
+    devices: str | None = None,
 ) -> Evaluation:
     """Compares one engine of *case* with the ONNX Runtime reference, image by image.
 
@@ -39,14 +45,43 @@ def evaluate(
             TensorRT engine or a recording.
         backend: As ``--trt-backend``.
         cache: Folder of lowered models, engines and reference answers; None for the user's cache.
-        threads: Threads for inference; None for all processors.
+        threads: Threads for inference; None for all processors, or with an executor for one a shard.
+        executor: What evaluates the images in shards, or what makes one: a broken one can then be replaced,
+            and is shut down in the end. Any `concurrent.futures.Executor`, also that of a Dask client.
+        shards: How many shards, for an executor; without one, how many child processes of this machine the
+            images are cut over. None for 16, or for this process alone.
+        devices: The GPUs that child processes take turns on, as ``--trt-devices``; None for the first.
 
     Raises:
         TrtcheckError: The case cannot be opened, or the engine not built or run.
+        ValueError: *shards* is below 1, or *devices* is given without child processes.
     """
     [spec] = _engines([engine])
-    with open_workbench(backend, cache, threads) as workbench:
+    with ExitStack() as stack:
+        crew = None
+        if executor is not None or shards is not None or devices is not None:
+            crew = stack.enter_context(closing(_crew(executor, shards, threads, devices)))
+        workbench = stack.enter_context(open_workbench(backend, cache, threads, crew=crew))
         return workbench.evaluation(case, spec)
+
+
+def _crew(
+    executor: Executor | Callable[[], Executor] | None, shards: int | None, threads: int | None,
+    devices: str | None,
+) -> Crew:  # fmt: skip
+    """Who evaluates shards; arguments as of `evaluate`."""
+    from trtcheck.devices import find, read_devices
+    from trtcheck.environment import usable_cores
+    from trtcheck.shards import crew
+
+    if shards is not None and shards < 1:
+        raise ValueError(f"shards = {shards}: expected 1 or more")
+    if executor is not None and devices is None:
+        return crew.of_executor(executor, shards, threads)
+    if executor is not None or shards is None:
+        raise ValueError("devices are for child processes: give shards, and no executor")
+    gpus = [device.uuid for device in find(read_devices(devices, None), os.environ)]
+    return crew.of_children(shards, gpus, threads or usable_cores())
 
 
 def predict(
@@ -100,8 +135,9 @@ def _engines(given: Sequence[str | Path | EngineSpec]) -> list[EngineSpec]:
 
 @contextmanager
 def open_workbench(
-    backend: str, cache: Path | str | None, threads: int | None = None, progress: Progress | None = None
-) -> Iterator[Workbench]:
+    backend: str, cache: Path | str | None, threads: int | None = None, progress: Progress | None = None,
+    crew: Crew | None = None,
+) -> Iterator[Workbench]:  # fmt: skip
     """A workbench of its own, closed in the end; the arguments are those of `evaluate`.
 
     Raises:
@@ -113,6 +149,7 @@ def open_workbench(
         workbench = Workbench(
             cache=cache_folder(settings), shared=Path(shared), backend=parse_backend(backend),
             threads=threads or 0, progress=progress or LoggedProgress(),
+            crew=None if crew is None else lambda: crew,
         )  # fmt: skip
         with closing(workbench):
             yield workbench

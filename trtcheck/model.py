@@ -134,21 +134,30 @@ def read_signature(path: Path) -> Signature:
 
 def digest(path: Path) -> str:
     """Digest of the ONNX file at *path* and of every external weight file that it names."""
+    return digests.of_files(files(path))
+
+
+def files(path: Path) -> list[Path]:
+    """The ONNX file at *path*, and every external weight file that it names.
+
+    Raises:
+        ModelError: The file is missing or damaged, or lacks its external weights.
+    """
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     model = load(path, weights=False)
     try:
-        files = {
+        weights = {
             path.parent / ExternalDataInfo(tensor).location
             for tensor in _weights(model.graph)
             if uses_external_data(tensor)
         }
     except (ValueError, TypeError) as error:
         raise ModelError("its external weights cannot be read", where=path, found=error) from error
-    missing = sorted(str(file) for file in files if not file.is_file())
+    missing = sorted(str(file) for file in weights if not file.is_file())
     if missing:
         raise ModelError("its external weights are missing", where=path, expected=", ".join(missing))
-    return digests.of_files([path, *sorted(files)])
+    return [path, *sorted(weights)]
 
 
 def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from trtcheck.fixtures import ort_baseline, trt_case, trt_check, trt_engine, trt_precision
-from trtcheck.runtime import RUNTIME, Runtime
+from trtcheck.state import known_runtime, runtime_of
 
 if TYPE_CHECKING:
     from trtcheck.items import SuiteFile
@@ -30,6 +30,10 @@ _OPTIONS = (
      "(default: 20GB)"),
     ("latency-budget", "SECONDS", "what measuring one engine at one batch size may take (default: 30)"),
     ("modelopt-python", "PATH", "the Python that has NVIDIA's ModelOpt (default: the one that runs pytest)"),
+    ("shards", "K", "cut every data set over K processes of this machine; with --trt-executor: into K parts"),
+    ("executor", "URL", "the Dask scheduler whose workers evaluate the parts: dask://HOST:PORT or "
+     "dask+file:PATH"),
+    ("devices", "LIST", "GPUs to use, one for each worker of pytest-xdist: all, or numbers such as 0,2"),
 )  # fmt: skip
 _FLAGS = (
     ("update-baselines", "approve this run's results: write the baselines of every engine that neither "
@@ -52,41 +56,87 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Reads the options, and starts collecting results where this process reports them."""
+    """Reads what was asked for, and starts collecting results where this process reports them."""
     config.addinivalue_line(
         "markers",
         "trtcheck(model=NAME, **gates): the model of trtcheck.toml that trt_case takes, and limits "
         "(recall_drop, precision_drop, latency_slowdown, …) for trt_check",
     )
-    runtime = Runtime.of_config(config)
-    config.stash[RUNTIME] = runtime
-    if not runtime.is_worker:
+    if _anything_asked(config):
+        runtime_of(config)  # now, so that what cannot be used is told before anything begins
+    if not hasattr(config, "workerinput"):
         from trtcheck.recorder import Recorder
 
-        config.pluginmanager.register(Recorder(config, runtime), "trtcheck-recorder")
+        config.pluginmanager.register(Recorder(config), "trtcheck-recorder")
+
+
+def _anything_asked(config: pytest.Config) -> bool:
+    """Whether an option or ini key of ours is given."""
+    names = [name for name, *_ in (*_OPTIONS, *_FLAGS)]
+    keys = [f"trt_{name.replace('-', '_')}" for name, *_ in _OPTIONS]
+    return any(config.getoption(f"--trt-{name}") not in (None, False) for name in names) or any(
+        config.getini(key) for key in keys
+    )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Removes the session's shared results."""
-    runtime = config.stash.get(RUNTIME, None)
+    runtime = known_runtime(config)
     if runtime is not None:
         runtime.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
+    """Meets the workers of an executor, before the header tells of them."""
+    runtime = known_runtime(session.config)
+    if runtime is not None:
+        runtime.meet_crew()
+    return (yield)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tells a worker of pytest-xdist where the session's results are shared."""
-    node.workerinput["trtcheck_shared"] = str(node.config.stash[RUNTIME].shared)
+    """Tells a worker of pytest-xdist where the session's results are shared, and which GPU is its own."""
+    from trtcheck import devices
+
+    runtime = runtime_of(node.config)
+    node.workerinput["trtcheck_shared"] = str(runtime.shared)
+    node.workerinput["trtcheck_gpus"] = devices.to_worker(runtime.settings.gpus, node.gateway.spec.env)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None:
+    """Gives each worker on this machine a GPU: its process has it before any code of the tests runs.
+
+    A worker that is started in place of one that died gets its specification, and with it its GPU.
+    """
+    from trtcheck import devices
+
+    gpus = runtime_of(config).settings.gpus
+    devices.place((spec.env for spec in specs if spec.popen), gpus)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keeps the items of an engine with one worker, where engines are tested in the order of ``load``."""
+    engines = runtime_of(config).spread_by()
+    if engines is None or config.getoption("dist") != "load":
+        return None
+    from trtcheck.spread import EngineScheduling
+
+    return EngineScheduling(config, log, engines)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """One line where engines were asked for."""
-    return config.stash[RUNTIME].header()
+    runtime = known_runtime(config)
+    return None if runtime is None else runtime.header()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
     """Collects ``trtcheck.toml`` and ``*.trtcheck.toml``."""
-    if file_path.suffix != ".toml":
+    if not file_path.name.endswith("trtcheck.toml"):
         return None
     from trtcheck.suite import is_suite
 
@@ -102,6 +152,8 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, None, None]:
     """Shows pytest-benchmark what is timed; with ``--trt-build-only``, leaves what only builds."""
+    if known_runtime(config) is None:  # then no item concerns trtcheck
+        return (yield)
     from trtcheck.bench import counted
 
     with counted(config, list(items)):
@@ -119,7 +171,7 @@ def pytest_collection_modifyitems(
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs a test that wants an engine once for every engine that was asked for."""
     if "trt_precision" in metafunc.fixturenames:
-        engines = metafunc.config.stash[RUNTIME].engine_params(metafunc.definition.path.parent)
+        engines = runtime_of(metafunc.config).engine_params(metafunc.definition.path.parent)
         metafunc.parametrize("trt_precision", engines, indirect=True, scope="session")
 
 
@@ -129,6 +181,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Lets the records of an item's checks ride on its report, from worker to controller."""
     report = yield
+    if known_runtime(item.config) is None:
+        return report
     from trtcheck.item_records import records_of
 
     records = records_of(item, call, report)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtcheck.case import Check, Numerics
-from trtcheck.ci import run_of
 from trtcheck.errors import ReportError, TrtcheckError
+from trtcheck.state import runtime_of
 
 if TYPE_CHECKING:
     from trtcheck.evaluation import Evaluation
@@ -28,12 +27,10 @@ class Recorder:
 
     Args:
         config: pytest's configuration.
-        runtime: The state of this process.
     """
 
-    def __init__(self, config: pytest.Config, runtime: Runtime) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._runtime = runtime
         self._items: dict[str, tuple[dict[str, Any], ...]] = {}
         """Records of the last attempt by node id; a test may make one check several times."""
         self._started = datetime.now(UTC)
@@ -43,6 +40,10 @@ class Recorder:
         self._finished = False
         self._index: Path | None = None
         """The report's first page, once it is written."""
+
+    @property
+    def _runtime(self) -> Runtime:
+        return runtime_of(self._config)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -133,6 +134,7 @@ class Recorder:
         if not settings.update_baselines or "shared" not in self._runtime.__dict__:
             return []
         from trtcheck.baselines import latency_approve
+        from trtcheck.case import Check
         from trtcheck.session import read_latency_runs
         from trtcheck.settings import cache_folder
 
@@ -158,6 +160,8 @@ class Recorder:
         exitstatus: int,
         drawn: Mapping[str, bytes],
     ) -> dict[str, Any]:
+        from trtcheck.case import Numerics
+        from trtcheck.ci import run_of
         from trtcheck.environment import bare_fingerprint, versions
         from trtcheck.report.document import document
 

@@ -8,6 +8,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from trtcheck import devices
 from trtcheck.case import EngineKind, Precision
 from trtcheck.errors import OptionError, TrtcheckError
 from trtcheck.settings import HOW_TO_ASK, Settings, cache_folder, read_settings
@@ -23,14 +26,13 @@ if TYPE_CHECKING:
     from trtcheck.case import EngineSpec
     from trtcheck.progress import Progress
     from trtcheck.session import Workbench
+    from trtcheck.shards.crew import Crew
 
 _log = logging.getLogger("trtcheck")
 
-RUNTIME: pytest.StashKey[Runtime] = pytest.StashKey()
-
 _NAMES = (
     "engine", "backend", "baselines", "report", "history", "cache", "cache-size", "latency-budget",
-    "modelopt-python",
+    "modelopt-python", "devices", "shards", "executor",
 )  # fmt: skip
 _FLAGS = ("update-baselines", "build-only", "strict", "rebuild")
 
@@ -52,6 +54,9 @@ class Runtime:
         self._started = time.time()
         self.suite_of: dict[str, Path] = {}
         self._beside: dict[Path, tuple[EngineSpec, ...]] = {}
+        self._visible = ExitStack()
+        if not self.is_worker and not self._workers():
+            self._visible.enter_context(devices.visible_to_this(settings.gpus, os.environ))
 
     @classmethod
     def of_config(cls, config: pytest.Config) -> Runtime:
@@ -63,6 +68,8 @@ class Runtime:
         keys = {name: name.replace("-", "_") for name in (*_NAMES, *_FLAGS)}
         options = {key: config.getoption(f"--trt-{name}") for name, key in keys.items()}
         ini = {keys[name]: config.getini(f"trt_{keys[name]}") for name in _NAMES}
+        from trtcheck.shards import asked
+
         try:
             settings = read_settings(
                 options, ini, invoked_in=config.invocation_params.dir, root=config.rootpath
@@ -72,10 +79,15 @@ class Runtime:
                 _require_runtime()
             if settings.engines is not None or options["backend"] or settings.build_only:
                 _require_library(settings)
+            worker: Mapping[str, Any] = getattr(config, "workerinput", {})
+            shared = worker.get("trtcheck_shared")
+            own = worker.get("trtcheck_gpus")
+            gpus = devices.find(settings.devices, os.environ) if own is None else devices.of_worker(own)
+            settings = replace(settings, gpus=gpus)
+            workers = shared is not None or getattr(config.option, "dist", "no") != "no"
+            asked.require_one_way(settings.shards, settings.executor, workers)
         except OptionError as error:
             raise pytest.UsageError(str(error)) from None
-        worker: Mapping[str, Any] = getattr(config, "workerinput", {})
-        shared = worker.get("trtcheck_shared")
         return cls(settings, config, None if shared is None else Path(shared))
 
     @cached_property
@@ -96,7 +108,35 @@ class Runtime:
             cache=cache_folder(self.settings), shared=self.shared, backend=self.settings.backend,
             threads=self._threads(), progress=self._progress(), rebuild=self.settings.rebuild,
             modelopt_python=self.settings.modelopt_python,
+            crew=(lambda: self.crew) if self.settings.shards or self.settings.executor else None,
         )  # fmt: skip
+
+    @cached_property
+    def crew(self) -> Crew:
+        """Who evaluates images in shards, met when first asked for.
+
+        Raises:
+            OptionError: The executor's workers cannot be used.
+        """
+        from trtcheck.shards import crew
+
+        if self.settings.executor is not None:
+            return crew.of_scheduler(self.settings.executor, self.settings.shards)
+        return crew.of_children(self.settings.shards or 1, devices.chosen(self.settings), self._threads())
+
+    def meet_crew(self) -> None:
+        """Refuses to start where an executor was asked for that cannot be used.
+
+        Raises:
+            pytest.UsageError: It cannot; it tells why.
+        """
+        wanted = self.settings.engines is not None or self._config.getoption("--trt-executor")
+        if self.settings.executor is None or self.is_worker or not wanted or self._config.option.collectonly:
+            return
+        try:
+            self.crew  # noqa: B018  kept for the evaluations
+        except OptionError as error:
+            raise pytest.UsageError(str(error)) from None
 
     def _threads(self) -> int:
         """This process's share of the processors it may use."""
@@ -104,6 +144,21 @@ class Runtime:
 
         workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if self.is_worker else 1
         return max(1, usable_cores() // workers)
+
+    def _workers(self) -> int:
+        """How many workers pytest-xdist starts for this process; 0 where it works itself."""
+        option = self._config.option
+        if getattr(option, "dist", "no") == "no":
+            return 0
+        counts = (spec.partition("*")[0] for spec in option.tx)
+        return sum(int(count) if count.isdigit() else 1 for count in counts)
+
+    def spread_by(self) -> tuple[str, ...] | None:
+        """Names of the engines that items are spread by over workers; None where no engines are tested."""
+        engines = self.settings.engines
+        if engines is not None:
+            return tuple(engine.name for engine in engines)
+        return None if self.settings.devices is None else tuple(precision.value for precision in Precision)
 
     def _progress(self) -> Progress:
         from trtcheck.progress import LoggedProgress, TerminalProgress
@@ -116,9 +171,10 @@ class Runtime:
 
     def header(self) -> str | None:
         """The lines that say what runs the engines and why, where any were asked for."""
-        engines = self.settings.engines
+        engines, gpus = self.settings.engines, self.settings.gpus
+        on_gpus = [devices.header(gpus, self._workers())] if gpus and not self.settings.shards else []
         if engines is None:
-            return None
+            return "\n".join(on_gpus) or None
         from trtcheck.backends import builder_beside, choose, unusable
         from trtcheck.environment import processor, runtime_version
 
@@ -138,7 +194,9 @@ class Runtime:
         beside = builder_beside(self.settings.backend)
         if beside is not None:
             lines.append(f"trtcheck: {beside} builds every engine too; it runs none here")
-        return "\n".join(lines)
+        if self.settings.shards or "crew" in self.__dict__:
+            lines.append(f"trtcheck: {self.crew.words}")
+        return "\n".join(lines + on_gpus)
 
     def ran_elsewhere(self, backend: Mapping[str, Any] | None) -> str | None:
         """What to tell where another *backend* ran than the header says, or there was no header."""
@@ -166,6 +224,9 @@ class Runtime:
         """Removes the session's results, if this process made their folder, and trims the cache."""
         if "workbench" in self.__dict__:
             self.workbench.close()
+        if "crew" in self.__dict__:
+            self.crew.close()
+        self._visible.close()
         if self.is_worker or "shared" not in self.__dict__:
             return
         # Under pytest-xdist there is a folder in any case: the cache is of no concern to other tests.

@@ -7,7 +7,7 @@ that an engine answered outlives the session.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from trtcheck.progress import Progress
     from trtcheck.recordings import Recording
     from trtcheck.reference import CachedReference, LiveReference
+    from trtcheck.shards.crew import Crew
 
 _REMEMBERED = 4
 """Evaluations kept in memory; the items of one engine follow each other."""
@@ -68,11 +69,13 @@ class Workbench:
         progress: Where long work is shown.
         rebuild: Whether engines and lowered models of earlier sessions are made anew.
         modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
+        crew: Gives who evaluates images in shards, asked for when there are any; None for this process alone.
     """
 
     def __init__(
         self, *, cache: Path, shared: Path, backend: str, threads: int, progress: Progress,
         rebuild: bool = False, modelopt_python: str | None = None,
+        crew: Callable[[], Crew] | None = None,
     ) -> None:  # fmt: skip
         self.cache = Cache(cache)
         self.shared_folder = shared
@@ -85,6 +88,7 @@ class Workbench:
         self.progress = progress
         self._rebuild = rebuild
         self._modelopt_python = modelopt_python
+        self._crew = crew
         self._backends: dict[str, Backend] = {}
         self._resolved: dict[str, Resolved] = {}
         self._identities: dict[int, tuple[Any, Any]] = {}
@@ -279,12 +283,19 @@ class Workbench:
         key = self._key(case, engine)
         if key not in self._evaluations:
             record, arrays = self._results.get_or_make(
-                f"evaluation-{key}", lambda: to_parts(compare(self, case, engine))
+                f"evaluation-{key}", lambda: to_parts(self._compared(case, engine))
             )
             while len(self._evaluations) >= _REMEMBERED:
                 del self._evaluations[next(iter(self._evaluations))]
             self._evaluations[key] = from_parts(record, arrays)
         return self._evaluations[key]
+
+    def _compared(self, case: Case, engine: EngineSpec) -> Evaluation:
+        if self._crew is None:
+            return compare(self, case, engine)
+        from trtcheck.shards.sharded import evaluate
+
+        return evaluate(self, case, engine, self._crew())
 
     def batch_invariance(self, case: Case, engine: EngineSpec) -> BatchInvariance:
         """What some images' answers differ by between batches, found out once a session.
@@ -311,7 +322,7 @@ class Workbench:
             )
         built = self.built(case, engine)
         resolved = self.resolve(case)
-        with closing(self.load(case, engine, built, resolved)) as loaded:
+        with self.computing(engine), closing(self.load(case, engine, built, resolved)) as loaded:
             signature, _size = batching(case, resolved.signature, loaded.signature, built)
             with self.progress.task(f"batches of {case.name}[{engine.name}]") as advance:
                 return try_batches(
@@ -484,6 +495,15 @@ class Workbench:
         if self._last_recording is None or self._last_recording[:2] != (path, outputs):
             self._last_recording = (path, outputs, read_recording(path, outputs))
         return self._last_recording[2]
+
+    def computing(self, engine: EngineSpec) -> AbstractContextManager[None]:
+        """Waits for timings on the device that runs *engine*, and keeps others from beginning there.
+
+        Inside of it nothing may wait for what another process computes: see `latency.gpu_lock.using`.
+        """
+        from trtcheck.latency.lane import computing
+
+        return nullcontext() if engine.kind is EngineKind.RECORDING else computing(self.backend_of(engine))
 
     def load(self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved) -> LoadedEngine:
         """Loads a built engine; whoever asks closes it."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from trtcheck.backends import KNOWN as BACKENDS
 from trtcheck.case import ENGINE_SUFFIXES, RECORDING_SUFFIXES, EngineSpec, Precision
+from trtcheck.devices import Asked, Device, read_devices
 from trtcheck.errors import OptionError
 
 LATER_PRECISIONS = ("fp8",)
@@ -39,6 +40,11 @@ class Settings:
         strict: Whether inconclusive items fail.
         history: Folder in which every run is kept for later reports; None to keep none.
         latency_budget: Seconds that the measurement of one engine at one batch size may take.
+        shards: Processes of this machine that an evaluation is cut over, or with *executor* the number of
+            parts; None for none, or for what the executor has workers for.
+        executor: Where parts of an evaluation are sent, as `trtcheck.shards.asked` has it; None for nowhere.
+        devices: The GPUs that were asked for; None where none were.
+        gpus: The same, found: those of this process and what it starts (`trtcheck.devices.chosen`).
     """
 
     engines: tuple[EngineSpec, ...] | None
@@ -55,6 +61,10 @@ class Settings:
     strict: bool = False
     history: Path | None = None
     latency_budget: float = float(LATENCY_BUDGET)
+    shards: int | None = None
+    executor: str | None = None
+    devices: Asked | None = None
+    gpus: tuple[Device, ...] = ()
 
 
 def read_settings(
@@ -63,7 +73,8 @@ def read_settings(
     """Settings from command-line *options* and *ini* keys; the command line comes first.
 
     Args:
-        options: ``engine``, ``backend``, ``baselines``, ``report``, ``cache``, ``cache_size``,
+        options: ``engine``, ``backend``, ``baselines``, ``report``, ``cache``, ``cache_size``, ``shards``,
+            ``executor``, ``devices``,
             ``modelopt_python``, ``latency_budget``, ``history`` (None where not given), ``update_baselines``,
             ``build_only``, ``rebuild`` and ``strict``.
         ini: The same names, empty where not given.
@@ -74,6 +85,8 @@ def read_settings(
         OptionError: An engine or backend is unknown or not part of this version, or options contradict each
             other.
     """
+    from trtcheck.shards import asked  # which resolves paths as this module does
+
     if options.get("build_only") and options.get("update_baselines"):
         raise OptionError(
             "--trt-build-only runs no engine, so that --trt-update-baselines has nothing to approve",
@@ -116,6 +129,9 @@ def read_settings(
         strict=bool(options.get("strict")),
         history=_history(options, ini, folder, report),
         latency_budget=_budget(options, ini),
+        shards=asked.shards(options, ini),
+        executor=asked.executor(options, ini, invoked_in, root),
+        devices=read_devices(options.get("devices"), ini.get("devices")),
     )
 
 
@@ -336,8 +352,15 @@ def cache_folder(settings: Settings) -> Path:
     Raises:
         OptionError: Nothing was asked for and there is no home folder.
     """
-    if settings.cache is not None:
-        return settings.cache
+    return user_cache() if settings.cache is None else settings.cache
+
+
+def user_cache() -> Path:
+    """The cache folder of this user.
+
+    Raises:
+        OptionError: There is no home folder.
+    """
     from platformdirs import user_cache_path
 
     try:

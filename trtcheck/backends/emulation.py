@@ -6,9 +6,9 @@ and back) follows every node that makes one. ONNX Runtime keeps such a pair at e
 it rounds to nearest even, with infinities, subnormals and NaN, as numpy and ml_dtypes do
 (tests/test_emulation_rounding.py).
 
-A node's inside is computed in FP32 and rounded once, which is what ONNX Runtime's GPU kernels do; TensorRT
-may keep the inside of a fused group wider. TF32 rounds what a node reads, see
-`trtcheck.backends.tf32`.
+A node's inside is computed in FP32 and rounded once, but where ONNX Runtime's GPU kernels round within it
+(`trtcheck.backends.kernel_roundings`); TensorRT may keep the inside of a fused group wider. TF32 rounds what
+a node reads, see `trtcheck.backends.tf32`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from trtcheck.backends.graph_types import (
     typed,
     unused_suffix,
 )
+from trtcheck.backends.kernel_roundings import write_out
 from trtcheck.backends.products import multiplies_fp32
 from trtcheck.backends.tf32 import round_factors
 from trtcheck.errors import EngineError
@@ -72,7 +73,7 @@ def emulate(model: onnx.ModelProto, ask: Ask | None = None, *, tf32: bool = Fals
     Raises:
         EngineError: A type is unknown or contradictory, or an operator cannot be emulated.
     """
-    return transform(model, ask, tf32=tf32).model
+    return transform(model, ask, tf32=tf32, kernels=True).model
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,25 @@ class Emulation:
     suffix: str
 
 
-def transform(model: onnx.ModelProto, ask: Ask | None = None, *, tf32: bool = False) -> Emulation:
-    """As `emulate`, with the names that a diagnosis needs."""
+def transform(
+    model: onnx.ModelProto, ask: Ask | None = None, *, tf32: bool = False, kernels: bool = False
+) -> Emulation:
+    """As `emulate`, with the names that a diagnosis needs.
+
+    Args:
+        model: As of `emulate`.
+        ask: As of `emulate`.
+        tf32: As of `emulate`.
+        kernels: Whether nodes round inside as the kernels of a GPU do. A diagnosis looks at the results of
+            whole nodes, before they are rounded, and does without.
+    """
     source = typed(model, ask)
     if tf32:
         round_factors(source)
     result = onnx.ModelProto()
     result.CopyFrom(source)
+    if kernels:
+        write_out(result)
     # Before version 4 every weight had to be listed as an input, and could be fed.
     result.ir_version = max(result.ir_version, 4)
     work = _Emulator(unused_suffix(source, "__emulated"))

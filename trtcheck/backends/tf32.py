@@ -5,7 +5,10 @@ difference. They are rounded to nearest, ties to even: so do cuBLAS 13 and cuDNN
 products by one, half of the factors halfway between two TF32 numbers: every matrix product and all but one of
 the convolutions that used TF32 at all; that one, 3 by 3 of 64 channels in NCHW, rounded ties away from zero,
 and none cut the bits off). Products that do not suit a tensor core stayed in FP32 there: matrix times
-vector, convolutions of three channels, some of 32. What TensorRT does with its own kernels could not be seen.
+vector, convolutions of three channels, some of 16, 32 and 48, and those that sum over a single channel
+(depthwise ones, and the first of a network for grey images). Only the last are left in FP32 here: they have
+nothing to put on a tensor core, whereas the others are cuDNN's choice, and another library's may differ. What
+TensorRT does with its own kernels could not be seen.
 
 The rounding is Veltkamp's splitting, three operations that ONNX Runtime leaves as they are at every
 optimization level (tests/test_tf32.py). Magnitudes of 2**114 and more, whose splitting would overflow, pass
@@ -74,7 +77,7 @@ class _Rounder:
         for node in graph.node:
             for inner in subgraphs(node):
                 self.rewrite(inner, types)
-            if is_fp32_product(node, types, self._makers):
+            if is_fp32_product(node, types, self._makers) and not _one_channel(node, types):
                 for index in range(2):
                     name = node.input[index]
                     if name not in done:
@@ -114,6 +117,14 @@ class _Rounder:
             element = TensorProto.BOOL if op == "Less" else TensorProto.FLOAT
             graph.value_info.append(helper.make_tensor_value_info(output, element, None))
         return nodes
+
+
+def _one_channel(node: onnx.NodeProto, types: Types) -> bool:
+    """Whether *node* is a convolution each of whose results reads one channel only."""
+    kind = types.get(node.input[1]) if node.op_type == "Conv" else None
+    if kind is None or len(kind.tensor_type.shape.dim) < 2:
+        return False
+    return bool(kind.tensor_type.shape.dim[1].dim_value == 1)
 
 
 def _drop_unread(graph: onnx.GraphProto, names: set[str]) -> None:

@@ -181,6 +181,8 @@ def _notes(result: LatencyResult, rows: Sequence[Judged], gained: Mapping[str, S
         and row.verdict.rule is not LatencyRule.NONE
     ]  # fmt: skip
     found += [f"{name} took no part: {why}" for name, why in result.measurement.absent.items()]
+    if result.measurement.unlocked is not None:
+        found.append(result.measurement.unlocked)
     found += _too_short(result, rows)
     of_reference = gained.get(REFERENCE)
     narrow = result.precision not in (None, "fp32", "tf32")

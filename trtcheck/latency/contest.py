@@ -133,7 +133,11 @@ def hold(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     built, resolved = loads.built(case, engine), loads.resolve(case)
     info, gpu = loads.info_of(engine, built), loads.gpu_of(engine)
-    with _Field(feeds(case, resolved, wanted.batch), spec) as field:
+    batch, rival = feeds(case, resolved, wanted.batch), wanted.rival
+    # Before the lock: whoever builds computes on the device, and would wait for this very measurement.
+    rival_built = None if rival is None else loads.built(case, rival)
+    alone = timing_lock(None if gpu is None else gpu.uuid, _log.info)
+    with alone as unlocked, _Field(batch, spec) as field:
         try:
             timer = field.enter(ENGINE, lambda: loads.load_timed(case, engine, built, spec))
         except EngineError as error:
@@ -149,16 +153,15 @@ def hold(
             field.invite(APPROVED, lambda: _approved(loads, case, engine, built, spec, baseline, kept))
         shown = {ENGINE: f"{info.name} {info.version} {engine.name}"}
         field.invite(REFERENCE, lambda: _reference(loads, case, engine, spec, shown))
-        rival = wanted.rival
-        if rival is not None:
-            field.enter(rival.name, lambda: loads.load_timed(case, rival, loads.built(case, rival), spec))
+        if rival is not None and rival_built is not None:
+            field.enter(rival.name, lambda: loads.load_timed(case, rival, rival_built, spec))
         beside = digests.of_json([resolved.model_digest, shown.get(REFERENCE)])
         held_against = baseline
         if baseline is not None and REFERENCE in field.timers:
             mode = field.timers[REFERENCE].mode
             held_against = comparable(baseline, reference_digest(beside, mode), {loads.session})
-        with timing_lock(None if gpu is None else gpu.uuid, _log.info):
-            measured = _timed(field, gpu, loads.threads, spec, wanted, held_against, advance)
+        measured = _timed(field, gpu, loads.threads, spec, wanted, held_against, advance)
+        measured = replace(measured, unlocked=unlocked)
     own = digests.of_files([built.path])
     run = LatencyRun(
         model=case.name, engine=engine.name, batch=wanted.batch, environment=environment, lowered=lowered,

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trtcheck import digests
 from trtcheck.backends import device_of, timing_reference
 from trtcheck.case import EngineKind
+from trtcheck.errors import BackendError
+from trtcheck.latency.gpu_lock import using
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trtcheck.backends.base import BackendInfo, BuiltEngine, TimedEngine
+    from trtcheck.backends.base import Backend, BackendInfo, BuiltEngine, TimedEngine
     from trtcheck.case import BuildSpec, Case, EngineSpec, LatencySpec
     from trtcheck.gpu import Gpu
     from trtcheck.resolve import Resolved
     from trtcheck.session import Workbench
+
+_log = logging.getLogger("trtcheck")
+
+
+def computing(backend: Backend) -> AbstractContextManager[None]:
+    """Computes on the device of *backend*, beside others, but not while anybody times there: see `using`."""
+    try:
+        gpu = device_of(backend)
+    except BackendError:  # there is none to compute on: whoever tries is told
+        return nullcontext()
+    return using(None if gpu is None else gpu.uuid, _log.info)
 
 
 class Lane:

@@ -79,6 +79,8 @@ class Measurement:
             where there is none.
         absent: Why a rival that was wanted took no part, by its name.
         complete: Whether all rounds that were asked for fitted into the budget.
+        unlocked: Why other processes were not kept from the device meanwhile, in a sentence; None where they
+            were.
     """
 
     batch: int
@@ -89,6 +91,7 @@ class Measurement:
     joules_per_query: float | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
+    unlocked: str | None = None
 
     @property
     def unhealthy(self) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def to_parts(result: LatencyResult) -> tuple[dict[str, Any], dict[str, np.ndarra
         "joules_per_query": measured.joules_per_query,
         "absent": dict(measured.absent),
         "complete": measured.complete,
+        "unlocked": measured.unlocked,
         "runs": [run_record(run) for run in result.runs],
         "shown": dict(result.shown),
         "backend": result.backend,
@@ -85,6 +86,7 @@ def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> L
         joules_per_query=record["joules_per_query"],
         absent=record["absent"],
         complete=record["complete"],
+        unlocked=record["unlocked"],
     )
     return LatencyResult(
         measurement=measurement, runs=tuple(map(run_of, record["runs"])), shown=record["shown"],

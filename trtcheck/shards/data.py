@@ -1,0 +1,67 @@
+"""The data of one shard: its digest, and its rows where data are nowhere but in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trtcheck import digests
+from trtcheck.shards.files import elsewhere
+from trtcheck.shards.task import Cut
+
+if TYPE_CHECKING:
+    from trtcheck.case import Case
+    from trtcheck.data import Images, Source
+
+_AT_ONCE = 64
+"""Images that are read at once for their digest, which depends on it."""
+
+
+def span_digest(images: Images, span: range) -> str:
+    """Digest of names, dtypes, shapes and contents of the inputs *span*.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    found = []
+    for start in range(span.start, span.stop, _AT_ONCE):
+        arrays = images.read(start, min(start + _AT_ONCE, span.stop))
+        found.append({name: digests.of_array(np.asarray(array)) for name, array in arrays.items()})
+    return digests.of_json(found)
+
+
+def is_in_memory(source: Source) -> bool:
+    """Whether *source* is arrays, of which a shard takes its rows along."""
+    return isinstance(source, np.ndarray) or (
+        isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray)
+    )
+
+
+def cut(images: Images, span: range) -> Cut:
+    """The rows *span* of *images*."""
+    return Cut(images.name, len(images), span.start, images.read(span.start, span.stop))
+
+
+def travelling(case: Case) -> Case:
+    """The *case* as a worker is sent it: paths absolute, without arrays and without calibration data."""
+    source: Source = case.data
+    if is_in_memory(source):
+        source = Path()  # the rows of each shard travel beside it
+    elif isinstance(source, str | Path):
+        source = Path(source).absolute()
+    elif isinstance(source, Mapping):
+        source = {name: Path(path).absolute() for name, path in source.items()}
+    return replace(case, data=source, calibration=None, onnx=case.onnx.absolute())
+
+
+def at_home(source: Source) -> Source:
+    """The *source* of a case that arrived, where it is on this machine."""
+    if isinstance(source, str | Path):
+        return elsewhere(Path(source))
+    if isinstance(source, Mapping):
+        return {name: elsewhere(Path(path)) for name, path in source.items()}
+    return source
