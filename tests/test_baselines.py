@@ -486,7 +486,7 @@ def nonfinite() -> Evaluation:
 
 
 def misshapen() -> Evaluation:
-    return replace(evaluated(), problems=("output 'z' is missing",))
+    return replace(evaluated(), problems={"z": "output 'z' is missing"})
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ class Evaluation:
         outputs: Error of every output.
         scores: Drift of the class scores; None where there are none.
         flips: Images whose answer changed.
-        problems: Missing, extra or misshapen outputs, in sentences; each fails the outputs check.
+        problems: What is missing, extra or misshapen, in a sentence an output, by its name in order; each
+            fails the outputs check.
         overflow: The nodes that leave the narrow type's range, in a sentence, or None.
         samples: What a person is shown of the images whose answer changed most.
         record: Facts of backend, build and digests, JSON-ready.
@@ -98,7 +99,7 @@ class Evaluation:
     outputs: tuple[OutputDrift, ...]
     scores: ScoreDrift | None
     flips: Flips
-    problems: tuple[str, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
     overflow: str | None = None
     samples: tuple[Sample, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -127,7 +128,7 @@ class Evaluation:
             raise CaseError(
                 f"{self.model}[{self.engine}] gives no class scores, so accuracy, recall and precision "
                 "cannot be judged",
-                found="; ".join(self.problems) or "a case without class scores",
+                found="; ".join(self.problems.values()) or "a case without class scores",
             )
         if not self.labels.counted.any():
             raise CaseError(
@@ -292,7 +293,7 @@ def stream(
         model=case.name, engine=engine_name, classes=classes, images=images, top_k=case.top_k,
         labels=labels if scored else None,
         outputs=tuple(drifts[name] for name in order),
-        scores=drift if scored else None, flips=flips, problems=tuple(problems.values()), start=start,
+        scores=drift if scored else None, flips=flips, problems=dict(sorted(problems.items())), start=start,
     )  # fmt: skip
 
 
@@ -318,9 +319,9 @@ def merged(parts: Sequence[Evaluation]) -> Evaluation:
                 found=f"image {after.start}",
             )
     drifts: dict[str, OutputDrift] = {}
-    problems: dict[str, None] = {}
+    problems: dict[str, str] = {}
     for part in ordered:
-        problems |= dict.fromkeys(part.problems)
+        problems = {**part.problems, **problems}  # one sentence an output: the first part's
         for drift in part.outputs:
             drifts[drift.name] = drifts[drift.name] + drift if drift.name in drifts else drift
     labels = [part.labels for part in ordered if part.labels is not None]
@@ -330,7 +331,7 @@ def merged(parts: Sequence[Evaluation]) -> Evaluation:
         first, images=sum(part.images for part in ordered), labels=_joined(labels) if whole else None,
         outputs=tuple(drifts[name] for name in sorted(drifts)),
         scores=reduce(add, scored) if whole else None, flips=reduce(add, (part.flips for part in ordered)),
-        problems=tuple(problems), overflow=None, samples=(), record={},
+        problems=dict(sorted(problems.items())), overflow=None, samples=(), record={},
     )  # fmt: skip
 
 

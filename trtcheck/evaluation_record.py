@@ -29,7 +29,7 @@ def to_parts(evaluation: Evaluation) -> tuple[dict[str, Any], dict[str, np.ndarr
         "outputs": [asdict(drift) for drift in evaluation.outputs],
         "scores": None if evaluation.scores is None else asdict(evaluation.scores),
         "flips": asdict(evaluation.flips),
-        "problems": list(evaluation.problems),
+        "problems": dict(evaluation.problems),
         "overflow": evaluation.overflow,
         "record": dict(evaluation.record),
         "samples": [{"index": own.index, "file": own.file, "row": own.row} for own in evaluation.samples],
@@ -59,7 +59,7 @@ def from_parts(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> Evaluat
         outputs=tuple(map(_drift, record["outputs"])),
         scores=None if record["scores"] is None else ScoreDrift(**record["scores"]),
         flips=Flips(**flips),
-        problems=tuple(record["problems"]),
+        problems=record["problems"],
         overflow=record["overflow"],
         record=record["record"],
         samples=tuple(

@@ -20,7 +20,7 @@ def outputs(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = No
 
     The approved output errors stand beside these ones; they diagnose and do not gate.
     """
-    failures = list(evaluation.problems)
+    failures = list(evaluation.problems.values())
     for drift in evaluation.outputs:
         counts = ((drift.nan, "NaN"), (drift.inf, "infinite"))
         bad = " and ".join(f"{count} {what}" for count, what in counts if count)
@@ -58,7 +58,7 @@ def outputs(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = No
             "outputs": [drift_row(drift) for drift in evaluation.outputs],
             "agreement": agreement,
             "churn": churn and {**churn, "verdict": None if churn["limit"] is None else verdict.value},
-            "problems": list(evaluation.problems),
+            "problems": list(evaluation.problems.values()),
             "limits": {name: getattr(gates, name) for name in _LIMITS},
         },
     )  # fmt: skip

@@ -48,7 +48,7 @@ def write(
         f"{', '.join(bad)} failed": bool(bad),
         "the run was interrupted": interrupted,
         "NaN or infinity": bool(evaluation.nonfinite),
-        "; ".join(evaluation.problems): bool(evaluation.problems),
+        "; ".join(evaluation.problems.values()): bool(evaluation.problems),
         f"{', '.join(unjudged)} did not run": bool(unjudged),
     }
     reason = next((text for text, found in unhealthy.items() if found), None)

@@ -146,7 +146,7 @@ def _evaluated(evaluation: Evaluation, root: Path, pictures: Collection[str]) ->
         "outputs": [drift_row(drift) for drift in evaluation.outputs],
         "agreement": agreement_row(evaluation),
         "overflow": evaluation.overflow,
-        "problems": list(evaluation.problems),
+        "problems": list(evaluation.problems.values()),
     }  # fmt: skip
     if evaluation.labels is None:
         return found
