@@ -16,8 +16,8 @@ from trtcheck import digests
 from trtcheck.case import Case, InputSpec
 from trtcheck.data.batches import Batch
 from trtcheck.data.folder import FolderImages
-from trtcheck.evaluation import stream
 from trtcheck.shards.data import span_digest
+from trtcheck.streaming import stream
 
 SEED = 2026
 JPEGS = 256

@@ -12,10 +12,12 @@ import pytest
 from trtcheck import environment
 from trtcheck.backends.base import BackendInfo
 from trtcheck.case import Case, Check
+from trtcheck.class_scores import scores_output
 from trtcheck.data.batches import Batch
 from trtcheck.errors import CaseError, EngineError
-from trtcheck.evaluation import Evaluation, scores_output, stream, stream_reference
+from trtcheck.evaluation import Evaluation
 from trtcheck.model import Signature, Tensor
+from trtcheck.streaming import stream, stream_reference
 
 NAN = np.nan
 CASE = Case(name="cats", onnx="model.onnx", data="eval.npz", top_k=2)

@@ -110,10 +110,10 @@ def test_two_models_of_one_file_say_the_same_of_the_cache(suite):
         assert [e["cached"] for e in suite.report()["engines"]] == [cached, cached]
 
 
-def test_only_reference_lowered_models_and_engines_outlive_a_session(suite):
+def test_nothing_that_an_engine_answers_outlives_a_session(suite):
     suite.run("--trt-engine=fp16,int8")
     folders = sorted(path.name for path in (suite.path / "cache").iterdir())
-    assert folders == ["engines", "lowered", "reference", "sessions"]
+    assert folders == ["calibration", "engines", "lowered", "reference", "sessions"]
     assert not list((suite.path / "cache" / "sessions").iterdir())
 
     def kept() -> dict[Path, object]:
@@ -431,9 +431,9 @@ TIMED = """
 
     wrap(contest, "_timed")
 
-    import trtcheck.evaluation
+    import trtcheck.streaming
 
-    wrap(trtcheck.evaluation, "stream")
+    wrap(trtcheck.streaming, "stream")
 """
 
 

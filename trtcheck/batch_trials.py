@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtcheck.batch_invariance import BatchInvariance, tolerance_of
+from trtcheck.class_scores import as_scores
 from trtcheck.data.batches import read_feeds
 from trtcheck.errors import TrtcheckError
-from trtcheck.evaluation import as_scores
 from trtcheck.metrics.between_batches import AnswerDifference, OutputDifference, Scores, Watched, watch
 from trtcheck.profiles import batch_limits
 

@@ -73,7 +73,7 @@ def compare_span(bench: Workbench, subject: Subject, span: range | None = None) 
         EngineError: The engine cannot be loaded or run.
     """
     from trtcheck.data.batches import batches
-    from trtcheck.evaluation import stream
+    from trtcheck.streaming import stream
 
     case, resolved = subject.case, subject.resolved
     span = range(len(resolved.images)) if span is None else span

@@ -41,8 +41,39 @@ class Resolved:
     truth: np.ndarray
 
 
-def resolve(case: Case) -> Resolved:
+class ModelDigests:
+    """Digests of ONNX files, each read once as long as the file has its size and time of change."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int], str]] = {}
+
+    def of(self, path: Path) -> str:
+        """The digest of the model at *path*, see `trtcheck.model.digest`.
+
+        Raises:
+            ModelError: The file is missing or damaged, or lacks its external weights.
+        """
+        from trtcheck.model import digest
+
+        if not path.is_file():
+            return digest(path)  # which tells what is wrong
+        stamp = (path.stat().st_size, path.stat().st_mtime_ns)
+        known = self._known.get(path)
+        if known is None or known[0] != stamp:
+            known = self._known[path] = (stamp, digest(path))
+        return known[1]
+
+
+def resolve(
+    case: Case, *, of_data: Callable[[Images], str] | None = None,
+    of_model: Callable[[Path], str] | None = None,
+) -> Resolved:  # fmt: skip
     """Opens the data and the model of *case* and checks that they fit.
+
+    Args:
+        case: The case.
+        of_data: Gives the digest of the evaluation data; None reads it.
+        of_model: Gives the digest of the reference model; None reads it.
 
     Raises:
         DataError: The data cannot be used.
@@ -52,7 +83,7 @@ def resolve(case: Case) -> Resolved:
     import numpy as np
 
     from trtcheck.data.sources import open_images
-    from trtcheck.evaluation import scores_output
+    from trtcheck.class_scores import scores_output
     from trtcheck.metrics.confusion import NO_LABEL
     from trtcheck.model import digest, read_signature
 
@@ -78,7 +109,10 @@ def resolve(case: Case) -> Resolved:
             f"labels[{where}] is out of range", where=images.name,
             expected=f"-1 to {len(classes) - 1} for {len(classes)} classes", found=top,
         )  # fmt: skip
-    return Resolved(images, images.digest(), digest(case.onnx), signature, classes, scores, truth)
+    return Resolved(
+        images, images.digest() if of_data is None else of_data(images), (of_model or digest)(case.onnx),
+        signature, classes, scores, truth,
+    )  # fmt: skip
 
 
 def _numbered(case: Case, signature: Signature, scores: str) -> tuple[str, ...]:
@@ -94,7 +128,9 @@ def _numbered(case: Case, signature: Signature, scores: str) -> tuple[str, ...]:
 
 
 def case_key(case: Case, identity: Callable[[Case, Any], Any]) -> str:
-    """A digest that tells cases apart within a session; gates do not count.
+    """A digest that tells cases apart within a session; gates and what is timed do not count.
+
+    Nothing that is kept by it depends on them: a measurement of latency is kept by what was asked for, too.
 
     Args:
         case: The case.

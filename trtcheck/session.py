@@ -31,7 +31,7 @@ from trtcheck.comparison import batching, compare
 from trtcheck.engine_check import gates_record
 from trtcheck.errors import CaseError, EngineError, TrtcheckError
 from trtcheck.profiles import ranges
-from trtcheck.resolve import Resolved, case_key, identity, resolve
+from trtcheck.resolve import ModelDigests, Resolved, case_key, identity, resolve
 from trtcheck.shared import SharedResults
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Workbench:
         self._crew = crew
         self._backends: dict[str, Backend] = {}
         self._resolved: dict[str, Resolved] = {}
+        self._model_digests = ModelDigests()
         self._identities: dict[int, tuple[Any, Any]] = {}
         self._evaluations: dict[str, Evaluation] = {}
         self._last_recording: tuple[Path, tuple[Tensor, ...], Recording] | None = None
@@ -132,7 +133,7 @@ class Workbench:
 
         return Workshop(
             self.cache, self._results.folder, rebuild=self._rebuild, threads=self.threads,
-            modelopt_python=self._modelopt_python,
+            modelopt_python=self._modelopt_python, digest=self._model_digests.of,
         )  # fmt: skip
 
     def resolve(self, case: Case) -> Resolved:
@@ -140,8 +141,20 @@ class Workbench:
         key = self._claimed(case)
         if key not in self._resolved:
             self._resolved.clear()  # one model's data at a time is enough memory
-            self._resolved[key] = resolve(case)
+            self._resolved[key] = resolve(
+                case, of_data=self._digest_once("data", case), of_model=self._model_digests.of
+            )
         return self._resolved[key]
+
+    def _digest_once(self, role: str, case: Case) -> Callable[[Images], str]:
+        """What gives the digest of the data of *case* in that *role*: one process of a session reads them."""
+        key = f"digest-{role}-{digests.short(self._claimed(case))}"
+
+        def digest(images: Images) -> str:
+            record, _ = self._results.get_or_make(key, lambda: ({"digest": images.digest()}, {}))
+            return str(record["digest"])
+
+        return digest
 
     def _claimed(self, case: Case) -> str:
         """The key of *case*, which has its name to itself: baselines and reports are kept by it.
@@ -254,7 +267,9 @@ class Workbench:
             calibration = open_images(case.calibration, spec=_calibration_input(case), role="calibration")
         total = None if calibration is None else len(calibration)
         with self.progress.task(f"lowering {case.name}[{engine.name}]", total) as advance:
-            return lower(case, engine, self._workshop(), calibration, advance)
+            return lower(
+                case, engine, self._workshop(), calibration, advance, self._digest_once("calibration", case)
+            )
 
     def plan(self, case: Case, engine: EngineSpec, lowered: Path, backend: str) -> BuildPlan:
         """What *backend* builds from the *lowered* model."""
@@ -337,7 +352,7 @@ class Workbench:
             TrtcheckError: The case cannot be opened, or gives no class scores.
         """
         from trtcheck.data.batches import batches
-        from trtcheck.evaluation import stream_reference
+        from trtcheck.streaming import stream_reference
 
         resolved = self.resolve(case)
         size = resolved.signature.fixed_batch or case.batch
@@ -362,7 +377,7 @@ class Workbench:
 
         from trtcheck.backends.onnxruntime import reference_session
         from trtcheck.data.batches import batches
-        from trtcheck.evaluation import as_scores
+        from trtcheck.class_scores import as_scores
 
         resolved = self.resolve(case)
         if resolved.scores is None:
@@ -389,7 +404,7 @@ class Workbench:
             TrtcheckError: The case cannot be opened or gives no class scores, or the recording is not one of
                 its evaluation images.
         """
-        from trtcheck.evaluation import as_scores
+        from trtcheck.class_scores import as_scores
 
         resolved = self.resolve(case)
         if resolved.scores is None:
@@ -416,7 +431,7 @@ class Workbench:
 
     def _of_calibration_data(self, case: Case, resolved: Resolved) -> CalibrationFindings:
         """What the calibration data show, whatever engine they made."""
-        from trtcheck.calibration import examine
+        from trtcheck.calibration import examine, kept
         from trtcheck.calibration.findings import CalibrationFindings
         from trtcheck.data.sources import open_images
 
@@ -424,15 +439,20 @@ class Workbench:
             return CalibrationFindings()
         images = open_images(case.calibration, spec=_calibration_input(case), role="calibration")
 
+        digest = self._digest_once("calibration", case)(images)
+
         def reference() -> AbstractContextManager[CachedReference | LiveReference]:
-            beside = replace(resolved, images=images, digest=images.digest())
+            beside = replace(resolved, images=images, digest=digest)
             return self.open_reference(case, beside, resolved.signature.fixed_batch or case.batch)
 
-        with self.progress.task(f"reading the calibration data of {case.name}", len(images)) as advance:
-            side, coverage = examine.survey(case, resolved, images, reference, advance)
-        label = f"looking for evaluation images of {case.name} among them"
-        with self.progress.task(label, len(resolved.images)) as advance:
-            overlap = examine.overlap_of(case, resolved, side, images, advance)
+        def find() -> kept.OfData:
+            with self.progress.task(f"reading the calibration data of {case.name}", len(images)) as advance:
+                side, coverage = examine.survey(case, resolved, images, reference, advance)
+            label = f"looking for evaluation images of {case.name} among them"
+            with self.progress.task(label, len(resolved.images)) as advance:
+                return examine.overlap_of(case, resolved, side, images, advance), coverage
+
+        overlap, coverage = kept.of_data(self.cache, case, resolved, images, digest, find)
         return CalibrationFindings(
             overlap=overlap, coverage=coverage,
             exact_pairs=examine.pairs_of(overlap.exact, resolved.images, images),
@@ -443,16 +463,21 @@ class Workbench:
         self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved
     ) -> Saturation | None:
         """How the evaluation data fill the ranges of the lowered model; None where there is no such model."""
+        from trtcheck.calibration import kept
         from trtcheck.calibration.saturation import Probes, sample
         from trtcheck.data.batches import batches
 
         if engine.kind not in (EngineKind.PRECISION, EngineKind.LOWERED):
             return None
-        probes = Probes(built.lowered_path, self.threads)
-        signature, size = batching(case, resolved.signature, probes.signature, built)
-        images = sample(resolved.images, signature.fixed_batch)
-        with self.progress.task(f"looking into {case.name}[{engine.name}]", len(images)) as advance:
-            return probes.run(batches(images, signature, case.input, size), advance)
+
+        def find() -> Saturation:
+            probes = Probes(built.lowered_path, self.threads)
+            signature, size = batching(case, resolved.signature, probes.signature, built)
+            images = sample(resolved.images, signature.fixed_batch)
+            with self.progress.task(f"looking into {case.name}[{engine.name}]", len(images)) as advance:
+                return probes.run(batches(images, signature, case.input, size), advance)
+
+        return kept.of_ranges(self.cache, case, resolved, built, find)
 
     def latency(self, case: Case, engine: EngineSpec, wanted: Wanted) -> LatencyResult:
         """How long the engine takes, beside what it is compared with; measured once a session.

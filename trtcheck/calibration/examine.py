@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtcheck.answering import Reference
 from trtcheck.calibration.coverage import Coverage, cover, labels_of
 from trtcheck.calibration.findings import Pair
 from trtcheck.calibration.overlap import TOLD, CalibrationSide, Match, Overlap, Read, compare
 from trtcheck.data.batches import Batch, batches, read_feeds
-from trtcheck.evaluation import Reference, stream_reference
 from trtcheck.metrics.confusion import NO_LABEL
+from trtcheck.streaming import stream_reference
 
 if TYPE_CHECKING:
     from trtcheck.case import Case
