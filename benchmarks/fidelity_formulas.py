@@ -118,6 +118,7 @@ def _hard_sigmoids(x: np.ndarray, alpha: float, beta: float) -> Arrays:
         "FP32": x * np.float32(alpha) + beta,
         "FP16 factor": x * a + beta,
         "FP16 factor, product": half(x * a) + beta,
+        "product": half(x * np.float32(alpha)) + beta,
     }
     return {key: np.clip(value, 0, 1) for key, value in ways.items()}
 
@@ -133,6 +134,13 @@ def _hard_swish(inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> 
     return _narrow(
         {"once": x * ways["FP32"]} | {f"sigmoid ({key}), product": x * half(way) for key, way in ways.items()}
     )
+
+
+def _leaky_relu(inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> Arrays:
+    (x,) = _wide(inputs)
+    alpha = attributes.get("alpha", 0.01)
+    ways = {"once": np.float32(alpha), "FP16 factor": half(alpha)}
+    return _narrow({key: np.where(x >= 0, x, x * factor) for key, factor in ways.items()})
 
 
 def _average(inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> Arrays:  # noqa: ARG001
@@ -199,6 +207,7 @@ CANDIDATES: dict[str, Formula] = {
     "Exp": _elementwise(np.exp),
     "Tanh": _elementwise(np.tanh),
     "Erf": _elementwise(_erf),
+    "LeakyRelu": _leaky_relu,
     "Relu": _elementwise(lambda x: np.maximum(x, 0)),
     "Sigmoid": _elementwise(lambda x: 1 / (1 + np.exp(-x))),
     "Gelu": _elementwise(lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2)))),

@@ -89,12 +89,14 @@ def pages(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     made = np.empty((count, 224, 224), np.uint8)
     for k in range(count):
         width, height = int(rng.integers(500, 900)), int(rng.integers(500, 1000))
-        paper, ink = int(rng.integers(190, 256)), int(rng.integers(0, 100))
+        paper = int(rng.integers(120, 256))
+        ink = paper - int(rng.integers(12, 120))
         page = Image.new("L", (width, height), paper)
         draw, size = ImageDraw.Draw(page), int(rng.integers(14, 31))
         left, y = int(rng.integers(10, 60)), float(rng.integers(10, 40))
+        filled = rng.uniform(0.05, 0.9)  # a page with little on it is hard to tell
         while y < height - size:
-            if rng.random() < 0.9:
+            if rng.random() < filled:
                 text = lines[int(rng.integers(len(lines)))][: int(rng.integers(20, 80))]
                 draw.text((left, y), text, font=fonts[size], fill=ink)
             y += size * rng.uniform(1.1, 1.5)

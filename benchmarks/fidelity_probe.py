@@ -25,7 +25,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ import fidelity_models
 import numpy as np
 import onnx
 import onnxruntime
+from fidelity_cases import single_nodes
 from fidelity_formulas import CANDIDATES, TF32, Arrays, conv, steps
 from fidelity_inputs import scaled
 from onnx import TensorProto, helper, numpy_helper
@@ -44,7 +45,7 @@ Row = dict[str, Any]
 
 
 def session(
-    model: onnx.ModelProto, provider: str, *, tf32: bool = False, level: str = "ALL", **cuda: str
+    model: onnx.ModelProto, provider: str, *, tf32: bool = False, level: str = "ALL"
 ) -> onnxruntime.InferenceSession:
     """A session as trtcheck opens it: Q/DQ as written, no search for the algorithm of the day.
 
@@ -53,7 +54,6 @@ def session(
         provider: ``"cuda"`` or ``"cpu"``.
         tf32: Whether FP32 products may read TF32.
         level: ``"ALL"`` optimizations of ONNX Runtime, or ``"NONE"``.
-        **cuda: More options of the CUDA provider.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -61,7 +61,7 @@ def session(
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_DISABLE_ALL if level == "NONE" else levels.ORT_ENABLE_ALL
-    cuda = {"use_tf32": str(int(tf32)), "cudnn_conv_algo_search": "HEURISTIC", **cuda}
+    cuda = {"use_tf32": str(int(tf32)), "cudnn_conv_algo_search": "HEURISTIC"}
     providers: list[Any] = ["CPUExecutionProvider"]
     if provider == "cuda":
         providers.insert(0, ("CUDAExecutionProvider", cuda))
@@ -122,94 +122,6 @@ def quantizers(provider: str) -> list[Row]:
     return rows
 
 
-def single_nodes() -> dict[str, tuple[list[onnx.NodeProto], Arrays, Arrays, Callable[..., Arrays] | None]]:
-    """Graphs of one or a few FP16 nodes: nodes, feeds, constants and candidates (None: the operator's)."""
-    rng = np.random.default_rng(2)
-
-    def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
-        return (rng.standard_normal(shape) * scale).astype(np.float16)
-
-    cases: dict[str, Any] = {}
-    shapes = {
-        "1x1 64": ((16, 64, 14, 14), (96, 64, 1, 1), {}),
-        "3x3 64": ((16, 64, 14, 14), (64, 64, 3, 3), {"pads": [1] * 4}),
-        "3x3 1 channel stride 2": ((16, 1, 28, 28), (16, 1, 3, 3), {"pads": [1] * 4, "strides": [2, 2]}),
-        "7x7 3 channels stride 2": ((4, 3, 64, 64), (64, 3, 7, 7), {"pads": [3] * 4, "strides": [2, 2]}),
-        "depthwise 3x3 96": ((16, 96, 14, 14), (96, 1, 3, 3), {"pads": [1] * 4, "group": 96}),
-    }
-    for label, (x, w, attributes) in shapes.items():
-        weights = normal(*w, scale=float(np.prod(w[1:])) ** -0.5)
-        for bias in (False, True):
-            names, constants = ["x", "w"], {"w": weights}
-            if bias:
-                names, constants = [*names, "b"], {**constants, "b": normal(w[0])}
-            node = helper.make_node("Conv", names, ["y"], **attributes)
-            cases[f"Conv {label}{' bias' if bias else ''}"] = ([node], {"x": normal(*x)}, constants, None)
-    w, b = normal(128, 10, scale=0.1), normal(10)
-    gemm = helper.make_node("Gemm", ["x", "w", "b"], ["y"])
-    cases["Gemm bias"] = ([gemm], {"x": normal(100, 128)}, {"w": w, "b": b}, None)
-    cases["MatMul"] = (
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        {"x": normal(100, 128)},
-        {"w": w},
-        None,
-    )
-    pair = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Add", ["p", "b"], ["y"])]
-    cases["MatMul, Add"] = (
-        pair,
-        {"x": normal(100, 128)},
-        {"w": w, "b": b},
-        lambda i, a: CANDIDATES["Gemm"](i, a),
-    )
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    every = every[np.isfinite(every)]
-    for op in ("HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Erf", "Exp", "Sqrt", "Relu", "Gelu", "Mish"):
-        x = np.abs(every) if op == "Sqrt" else every
-        attributes = {"alpha": 1 / 6, "beta": 0.5} if op == "HardSigmoid" else {}
-        cases[op] = ([helper.make_node(op, ["x"], ["y"], **attributes)], {"x": x}, {}, None)
-    for op in ("Add", "Mul", "Div", "Sub"):
-        cases[op] = (
-            [helper.make_node(op, ["x", "w"], ["y"])],
-            {"x": normal(1000, 64)},
-            {"w": normal(64)},
-            None,
-        )
-    cases["GlobalAveragePool 7x7"] = (
-        [helper.make_node("GlobalAveragePool", ["x"], ["y"])], {"x": normal(16, 64, 7, 7)}, {}, None,
-    )  # fmt: skip
-    pool = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2])
-    cases["AveragePool 3x3"] = ([pool], {"x": normal(16, 16, 15, 15)}, {}, None)
-    cases["Softmax"] = ([helper.make_node("Softmax", ["x"], ["y"])], {"x": normal(100, 1000)}, {}, None)
-    norm = helper.make_node("LayerNormalization", ["x", "w", "b"], ["y"])
-    own = {"w": normal(256), "b": normal(256)}
-    cases["LayerNormalization"] = ([norm], {"x": normal(100, 256)}, own, None)
-    w = normal(64, 64, 3, 3, scale=0.05)
-    tail = [
-        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1] * 4),
-        helper.make_node("Add", ["c", "x"], ["a"]),
-        helper.make_node("Relu", ["a"], ["y"]),
-    ]
-    cases["Conv bias, Add, Relu"] = (tail, {"x": normal(8, 64, 14, 14)}, {"w": w, "b": normal(64)}, _residual)
-    return cases
-
-
-def _residual(inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> Arrays:  # noqa: ARG001
-    """A convolution with its bias, a shortcut and a Relu, rounded here and there."""
-    x, w, b = (value.astype(np.float64) for value in inputs)
-    sums, b = conv(x, w, pads=[1] * 4), b[:, None, None]
-
-    def half(value: np.ndarray) -> np.ndarray:
-        return value.astype(np.float16).astype(np.float64)
-
-    found = {
-        "once": sums + b + x,
-        "conv+bias, add": half(sums + b) + x,
-        "conv, bias, add": half(half(sums) + b) + x,
-        "conv, add, bias": half(half(sums) + x) + b,
-    }
-    return {key: np.maximum(value, 0).astype(np.float16) for key, value in found.items()}
-
-
 def nodes(provider: str) -> list[Row]:
     """One node, or a few that may be fused, against the candidates."""
     rows = []
@@ -222,9 +134,6 @@ def nodes(provider: str) -> list[Row]:
             continue
         candidates = (own or CANDIDATES[graph[0].op_type])([*feeds.values(), *constants.values()], attributes)
         rows.append(row("node", name, found, candidates))
-        if name.startswith("Conv") and "bias" in name:
-            fused = session(model_of(graph, feeds, constants, FP16), provider, fuse_conv_bias="1")
-            rows.append(row("node", f"{name}, fuse_conv_bias", fused.run(None, feeds)[0], candidates))
     return rows
 
 
@@ -262,28 +171,23 @@ def keep(provider: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     images = _images(10_000)
     answers, tensors = {}, {}
-    variants: dict[str, dict[str, Any]] = {
-        "": {},
-        "unoptimized": {"level": "NONE"},
-        "fused": {"fuse_conv_bias": "1"},
-    }
+    variants = {"": "ALL", "unoptimized": "NONE"}
     for precision in ("fp32", "tf32", "fp16", "int8-fp16", "int8-fp32"):
         with tempfile.TemporaryDirectory() as place:
             model = onnx.load(fidelity_models.demo().lowered(precision, Path(place) / "demo.onnx"))
         if precision.startswith("int8"):
             onnx.save(model, folder / f"demo.{precision}.onnx")
-        for label, options in variants.items():
-            opened = session(model, provider, tf32=precision == "tf32", **options)
+        for label, level in variants.items():
+            opened = session(model, provider, tf32=precision == "tf32", level=level)
             answers[f"{precision}.{label}" if label else precision] = batched(opened, images)
         if precision in ("fp16", "int8-fp16"):
             few = {key: value[:4] for key, value in images.items()}
             tensors |= {f"{precision}:{key}": value for key, value in exposed(model, few, provider).items()}
     np.savez_compressed(folder / "answers.npz", **answers)
     np.savez_compressed(folder / "tensors.npz", **tensors)
-    for label in list(variants)[1:]:
-        for precision in ("fp16", "int8-fp16"):
-            same = np.array_equal(answers[precision], answers[f"{precision}.{label}"])
-            print(f"the demo in {precision} answers the same {label}: {same}")
+    for precision in ("fp16", "int8-fp16"):
+        same = np.array_equal(answers[precision], answers[f"{precision}.unoptimized"])
+        print(f"the demo in {precision} answers the same without optimizations: {same}")
 
 
 def _images(count: int) -> Arrays:

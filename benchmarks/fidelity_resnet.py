@@ -1,10 +1,10 @@
 """A ResNet-50 with random weights that answers as a trained one does: right most of the time, with margins.
 
-Random features hardly depend on the picture, and a deep random network turns a small error into a large one. So
-the normalizations hold the means and variances of its own pictures, the residual branches are weak (a trained
-network's are, too), and the last layer is fitted to ten kinds of pictures by ridge regression. What comes out
-is right for 97 of 100 pictures, and FP16 changes its scores by some 2e-3 and INT8 by 5e-2, as they do to
-trained networks: the answers' sensitivity is plausible, but it was made so and not found.
+Random features hardly depend on the picture, and a deep random network turns a small error into a large one.
+So the normalizations hold the means and variances of its own pictures, the residual branches are weak, and
+the last layer is fitted to ten kinds of pictures by ridge regression. What comes out is right for 97 of 100
+pictures, and FP16 changes its scores by some 2e-3 and INT8 by 5e-2, as they do to trained networks: the
+sensitivity of its answers is plausible, but it was made so and not found.
 """
 
 from __future__ import annotations

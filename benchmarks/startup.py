@@ -242,14 +242,14 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes the figures there, too")
     options = parser.parse_args()
     runs, models = (3, 50) if options.quick else (options.runs, options.models)
-    installed = sorted({entry.name for entry in entry_points(group="pytest11")} - {"trtcheck"})
+    installed = tuple(sorted({entry.name for entry in entry_points(group="pytest11")} - {"trtcheck"}))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
         (folder / "empty").mkdir()
         costs = [
             cost_of_help(folder / "empty", runs, () if blocked else installed, blocked)
-            for blocked in ((), installed)
+            for blocked in dict.fromkeys(((), installed))
         ]
         (folder / "suite").mkdir()
         found = collection(folder / "suite", 3 if options.quick else 7, models)

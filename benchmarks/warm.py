@@ -149,7 +149,7 @@ def whole(suite: Path, engines: str, backend: str, cache: Path, folder: Path) ->
     command = [
         sys.executable, "-m", "pytest", str(suite), f"--trt-engine={engines}", f"--trt-cache={cache}",
         f"--trt-backend={backend}", f"--trt-report={folder / 'report'}", "-p", "no:cacheprovider",
-        "-p", "warm_probe", "-q",
+        "-p", "warm_probe", "-p", "trtcheck", "-q",
     ]  # fmt: skip
     variables = {"PYTHONPATH": paths, "WARM_PROBE": str(found), "WARM_BEGAN": str(time.time())}
     done = subprocess.run(

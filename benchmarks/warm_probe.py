@@ -46,7 +46,7 @@ class Stopwatch:
             self._stack.pop()
 
     def times(self, owner: Any, function: str, name: str | Callable[..., str]) -> None:
-        """Books every call of *function* of *owner* to the part *name*, or what that makes of its arguments."""
+        """Books every call of *function* of *owner* to *name*, or to what that makes of its arguments."""
         original = getattr(owner, function)
 
         @functools.wraps(original)
@@ -81,7 +81,7 @@ def _watch_all() -> None:
 
     import trtcheck.calibration.examine
     import trtcheck.checks
-    import trtcheck.report.folder
+    import trtcheck.report.folder  # noqa: F401
     from trtcheck import digests, session
     from trtcheck.data import arrays
     from trtcheck.items import CheckItem
@@ -112,7 +112,7 @@ def _size(paths: list[Path]) -> int:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+def pytest_collection() -> Generator[None, object, object]:
     """Times start and collection, then imports what a run imports and watches it."""
     WATCH.seconds["start of pytest"] = time.time() - _BEGAN
     with WATCH.part("collection"):
@@ -123,7 +123,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
+def pytest_unconfigure() -> None:
     """Writes what was found."""
     seconds = {**WATCH.seconds, "whole": time.time() - _BEGAN}
     text = json.dumps({"seconds": seconds, "counts": dict(WATCH.counts)})

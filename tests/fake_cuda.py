@@ -1,12 +1,14 @@
 # ruff: noqa: N802
 """A driver without a GPU, for what this project's CPU machines cannot run: its device memory is the host's.
 
-Streams run at once, and a capture records the copies. Whatever uses it says "fake" in its name.
+Streams run at once, or as late as CUDA may (`FakeDriver.late`); a capture records the copies. Whatever uses
+it says "fake" in its name.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections import defaultdict, deque
 from collections.abc import Callable
 from enum import IntEnum
 from types import ModuleType, SimpleNamespace
@@ -39,11 +41,14 @@ class FakeDriver(ModuleType):
         done: What was put on streams and waited for, in order: ``"event 3"`` for the third event that was
             made, ``"upload"``, ``"download"``, ``"graph"``, ``"wait 3"``.
         event_flags: The flags of every event that was made.
+        late: Whether copies and `put` work are done only when somebody waits for them: what does not wait, on
+            the host or on another stream, finds memory as it was before.
+        recorders: Modes in which threads stand beside recordings of others, in order.
     """
 
     CUresult = CUresult
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
-    CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0, CU_EVENT_BLOCKING_SYNC=1)
+    CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0, CU_EVENT_BLOCKING_SYNC=1, CU_EVENT_DISABLE_TIMING=2)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
     CUdevice_attribute = SimpleNamespace(
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=75, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR=76
@@ -59,16 +64,22 @@ class FakeDriver(ModuleType):
         self.fails: set[str] = set()
         self.done: list[str] = []
         self.event_flags: list[int] = []
+        self.late = False
+        self.recorders: list[int] = []
         self._events: dict[int, int] = {}
+        self._waiting: defaultdict[int, deque[Callable[[], None]]] = defaultdict(deque)
+        self._marks: dict[int, Callable[[], None]] = {}
         self._memory: dict[int, Any] = {}
         self._work: dict[int, list[Callable[[], None]]] = {}
         self._capture: list[Callable[[], None]] | None = None
         self._next = 1000
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("cu") and name in super().__getattribute__("fails"):
-            return lambda *_arguments: (CUresult.CUDA_ERROR_INVALID_VALUE, 0)
-        return super().__getattribute__(name)
+        found = super().__getattribute__(name)
+        if not name.startswith("cu"):
+            return found
+        refused = CUresult.CUDA_ERROR_INVALID_VALUE, 0
+        return lambda *given: refused if name in self.fails else found(*given)
 
     def _made(self, kind: str, handle: int | None = None) -> tuple[CUresult, int]:
         self._next += 1
@@ -163,8 +174,19 @@ class FakeDriver(ModuleType):
             ctypes.memmove(to, source, size)
 
         if not self.capturing(copy):
-            copy()
+            self.put(stream, copy)
         return (CUresult.CUDA_SUCCESS,)
+
+    def put(self, stream: int, work: Callable[[], None]) -> None:
+        """Puts *work* on a stream."""
+        self._waiting[stream].append(work)
+        if not self.late:
+            self._run(stream)
+
+    def _run(self, stream: int, until: Callable[[], bool] = lambda: False) -> None:
+        """Does what lies on a stream, or the first part of it."""
+        while self._waiting[stream] and not until():
+            self._waiting[stream].popleft()()
 
     def capturing(self, work: Callable[[], None]) -> bool:
         """Whether a graph is being recorded, of which *work* becomes a part."""
@@ -180,7 +202,22 @@ class FakeDriver(ModuleType):
     def cuStreamDestroy(self, stream: int) -> tuple[CUresult]:
         return self._dropped(stream)
 
+    def cuThreadExchangeStreamCaptureMode(self, mode: int) -> tuple[CUresult, int]:
+        self.recorders.append(mode)
+        return CUresult.CUDA_SUCCESS, 0
+
+    def cuStreamWaitEvent(self, stream: int, event: int, _flags: int) -> tuple[CUresult]:
+        number, reached = self._events[event], self._marks.get(event, lambda: None)
+
+        def hold() -> None:
+            self.done.append(f"hold {number}")
+            reached()
+
+        self.put(stream, hold)
+        return (CUresult.CUDA_SUCCESS,)
+
     def cuStreamSynchronize(self, stream: int) -> tuple[CUresult]:
+        self._run(stream)
         return (CUresult.CUDA_SUCCESS if stream in self.held else CUresult.CUDA_ERROR_INVALID_HANDLE,)
 
     def cuStreamBeginCapture(self, _stream: int, _mode: int) -> tuple[CUresult]:
@@ -218,11 +255,19 @@ class FakeDriver(ModuleType):
     def cuEventDestroy(self, event: int) -> tuple[CUresult]:
         return self._dropped(event)
 
-    def cuEventRecord(self, event: int, _stream: int) -> tuple[CUresult]:
-        self.done.append(f"event {self._events[event]}")
+    def cuEventRecord(self, event: int, stream: int) -> tuple[CUresult]:
+        passed: list[int] = []
+
+        def mark() -> None:
+            passed.append(event)
+            self.done.append(f"event {self._events[event]}")
+
+        self._marks[event] = lambda: self._run(stream, lambda: bool(passed))
+        self.put(stream, mark)
         return (CUresult.CUDA_SUCCESS,)
 
     def cuEventSynchronize(self, event: int) -> tuple[CUresult]:
+        self._marks.get(event, lambda: None)()
         self.done.append(f"wait {self._events[event]}")
         return (CUresult.CUDA_SUCCESS if event in self.held else CUresult.CUDA_ERROR_INVALID_HANDLE,)
 

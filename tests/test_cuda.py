@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import fake_cuda
 import ml_dtypes
@@ -12,7 +13,7 @@ from fake_cuda import FakeDriver
 
 from trtcheck import gpu
 from trtcheck.backends.binding import Binding
-from trtcheck.backends.cuda import Device
+from trtcheck.backends.cuda import Call, Device
 from trtcheck.errors import BackendError
 
 LAYOUT = ((2, 3), np.dtype(np.float32))
@@ -137,6 +138,33 @@ def test_events_of_the_fake_driver_tell_the_time_between(device: Device) -> None
     for call in (start.recording(stream), end.recording(stream), end.waiting()):
         device.checked("take the time", call())
     assert device.checked("take the time", end.ms_since(start)()) == 1.5
+
+
+def test_a_stream_of_the_late_fake_driver_waits_for_another(device: Device, driver: FakeDriver) -> None:
+    driver.late = True
+    inward, outward, arrived = device.stream(), device.stream(), device.event(timed=False)
+    source, target = device.buffer((3,), np.int32), device.buffer((3,), np.int32)
+    source.host[...], target.host[...] = 8, 0
+
+    def brought(*calls: Call) -> list[int]:
+        source.upload(inward)
+        for call in calls:
+            device.checked("wait", call())
+        driver.cuMemcpyDtoHAsync(target.host.ctypes.data, source.address, 12, outward.queue)
+        outward.synchronize()
+        return list(target.host)
+
+    assert driver.event_flags == [driver.CUevent_flags.CU_EVENT_DISABLE_TIMING]
+    assert brought() != [8, 8, 8]
+    assert brought(arrived.recording(inward), arrived.holding(outward)) == [8, 8, 8]
+
+
+def test_threads_work_beside_recordings_of_others_on_the_fake_driver(driver: FakeDriver) -> None:
+    """Otherwise CUDA refuses them memory and waiting while ONNX Runtime records in another thread."""
+    with Device() as device, ThreadPoolExecutor(1) as pool:
+        driver.recorders.clear()
+        pool.submit(device.memory).result()
+        assert driver.recorders == [driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL]
 
 
 def test_a_fake_graph_repeats_what_was_recorded(device: Device, driver: FakeDriver) -> None:

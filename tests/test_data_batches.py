@@ -63,13 +63,17 @@ def ours() -> list[threading.Thread]:
     fixed=st.booleans(),
     cut=st.tuples(st.integers(0, 40), st.integers(0, 40)),
     prefetch=st.integers(0, 3),
+    together=st.integers(1, 40),
 )
-def test_batches_concatenate_to_the_whole(count, size, fixed, cut, prefetch):
+def test_batches_concatenate_to_the_whole(count, size, fixed, cut, prefetch, together):
     start, stop = sorted(min(end, count) for end in cut)
     signature = model(size if fixed else None, 1)
     given_size = 99 if fixed else size
     found = list(
-        batches(Counting(count), signature, IDENTITY, given_size, start=start, stop=stop, prefetch=prefetch)
+        batches(
+            Counting(count), signature, IDENTITY, given_size, start=start, stop=stop, prefetch=prefetch,
+            together=together,
+        )
     )
     assert [batch.start for batch in found] == list(range(start, stop, size))
     real = [value for batch in found for value in batch.feeds["x"][: batch.count, 0].tolist()]
@@ -86,7 +90,7 @@ def test_all_images_are_the_default():
 
 def test_every_image_is_read_once_and_not_far_ahead():
     data = Counting(100)
-    stream = batches(data, model(None, 1), IDENTITY, 10, prefetch=2)
+    stream = batches(data, model(None, 1), IDENTITY, 10, prefetch=2, together=10)
     assert data.reads == [(0, 1)]  # the early check
     for done in range(3):
         next(stream)
@@ -98,7 +102,7 @@ def test_every_image_is_read_once_and_not_far_ahead():
 
 def test_prefetch_works_while_the_consumer_does():
     data = Counting(100)
-    stream = batches(data, model(None, 1), IDENTITY, 10, prefetch=2)
+    stream = batches(data, model(None, 1), IDENTITY, 10, prefetch=2, together=10)
     next(stream)
     deadline = time.monotonic() + 5
     while len(data.reads) < 4 and time.monotonic() < deadline:
@@ -140,8 +144,15 @@ def test_the_consumers_own_error_ends_the_thread():
     assert ours() == []
 
 
-def test_an_error_while_reading_arrives_as_it_is_when_its_batch_is_due():
-    stream = batches(Counting(100, fail_at=25), model(None, 1), IDENTITY, 10)
+def test_small_batches_are_read_together():
+    data = Counting(100)
+    assert sum(batch.count for batch in batches(data, model(None, 1), IDENTITY, 10, together=45)) == 100
+    assert data.reads == [(0, 1), (0, 40), (40, 80), (80, 100)]
+
+
+@pytest.mark.parametrize("together", [10, 256])
+def test_an_error_while_reading_arrives_as_it_is_when_its_batch_is_due(together):
+    stream = batches(Counting(100, fail_at=25), model(None, 1), IDENTITY, 10, together=together)
     assert [next(stream).start, next(stream).start] == [0, 10]
     with pytest.raises(OSError, match="disk broke at 25"):
         next(stream)
@@ -200,7 +211,7 @@ def test_memory_holds_a_few_batches_whatever_the_number_of_images(tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (count, 64, 64, 3)).flush()
     data = open_images(tmp_path / "x.npy")
     tracemalloc.start()
-    stream = batches(data, model(None, 3, 64, 64), IDENTITY, 16, prefetch=prefetch)
+    stream = batches(data, model(None, 3, 64, 64), IDENTITY, 16, prefetch=prefetch, together=16)
     assert sum(batch.count for batch in stream) == count
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

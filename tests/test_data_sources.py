@@ -185,7 +185,7 @@ def test_array_without_an_axis_of_images(tmp_path):
     assert "array 'images' has no axis" in message(npy(tmp_path / "e.npy", np.array(3)))
 
 
-def test_npy_pair_is_memory_mapped_and_not_loaded_whole(tmp_path):
+def test_npy_pair_is_not_loaded_whole(tmp_path):
     shape = (4_000, 256, 1024)  # a sparse file of 1 GiB
     images = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, shape)
     images[3_999, -1, -1] = 7

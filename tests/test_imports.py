@@ -167,7 +167,8 @@ def test_what_judges_knows_neither_pytest_nor_backends_nor_files(file):
 def test_pytest_is_imported_by_the_plugin_alone():
     users = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if "pytest" in imported(path)}
     assert users == {
-        "plugin.py", "runtime.py", "items.py", "item_records.py", "fixtures.py", "recorder.py", "bench.py",
+        "plugin.py", "state.py", "runtime.py", "items.py", "item_records.py", "fixtures.py",
+        "check_fixture.py", "recorder.py", "bench.py",
     }  # fmt: skip
 
 

@@ -155,12 +155,36 @@ def test_a_silent_fall_back_to_the_cpu_is_found_out(fake_providers: None) -> Non
 # Bound to the memory of a fake driver, which is the host's; ONNX Runtime's CPU provider computes.
 
 
+class OnStream:
+    """A session whose work lies on a stream of the fake driver; options say whether that is waited for."""
+
+    def __init__(self, session: Any, driver: FakeDriver, stream: str | None) -> None:
+        self.session, self.driver, self.stream = session, driver, stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def run_with_iobinding(self, io: Any, options: onnxruntime.RunOptions) -> None:
+        def work() -> None:
+            self.driver.done.append("run")
+            self.session.run_with_iobinding(io, options)
+
+        assert self.stream is not None
+        self.driver.put(int(self.stream), work)
+        try:
+            waits = options.get_run_config_entry("disable_synchronize_execution_providers") != "1"
+        except RuntimeError:  # not said
+            waits = True
+        if waits:
+            self.driver.cuStreamSynchronize(int(self.stream))
+
+
 @pytest.fixture
 def backend(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> OnnxRuntimeCuda:
     def on_cpu(source: str | bytes, where: Path | None, threads: int, options: dict[str, str]) -> Any:
         settings = session_options(threads)
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        return open_session(source, where, settings)
+        return OnStream(open_session(source, where, settings), driver, options.get("user_compute_stream"))
 
     for module in (onnxruntime_cuda, onnxruntime_cuda_session):
         monkeypatch.setattr(module, "open_on_gpu", on_cpu)
@@ -346,3 +370,188 @@ def test_text_is_refused_on_the_fake_driver(opened: Open) -> None:
     text = int(TensorProto.STRING)
     with pytest.raises(EngineError, match=r"(?s)'x' is no tensor of numbers.*tensor\(string\)"):
         opened(graph([node], [("x", text, ["N"])], [("y", text, ["N"])]))
+
+
+# Many batches, the next brought to the GPU while it works on one. The fake driver does all of it as late as
+# CUDA may: what is not waited for has not happened.
+
+
+@pytest.fixture
+def late(driver: FakeDriver) -> FakeDriver:
+    driver.late = True
+    return driver
+
+
+def split(x: np.ndarray, size: int) -> list[dict[str, np.ndarray]]:
+    return [{"x": x[start : start + size]} for start in range(0, len(x), size)]
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).standard_normal((count, 1, 12, 12)).astype(np.float32)
+
+
+def assert_same(found: list[dict[str, np.ndarray]], expected: list[dict[str, np.ndarray]]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert list(one) == list(other)
+        for name, answers in other.items():
+            np.testing.assert_array_equal(one[name], answers)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 15, 16, 37, 40])
+def test_many_batches_on_the_late_fake_driver(opened: Open, late: FakeDriver, count: int) -> None:
+    engine = opened(cnn())
+    batches = split(images(count), 4)
+    expected = [engine.infer(feeds) for feeds in batches]
+    for _ in range(2):
+        assert_same(list(engine.infer_many(iter(batches))), expected)
+    assert list(engine.infer_many([])) == []
+
+
+def test_a_batch_is_started_before_the_one_before_is_waited_for_on_the_fake_driver(
+    opened: Open, driver: FakeDriver
+) -> None:
+    engine = opened(cnn())
+    list(engine.infer_many(split(images(40), 4)))  # both sets of buffers are made
+    driver.done.clear()
+    list(engine.infer_many(split(images(12), 4)))
+    one, other = (int(driver.done[k].split()[1]) for k in (1, 9))
+
+    def started(event: int) -> list[str]:
+        return [
+            "upload", f"event {event}", f"hold {event}", "run", f"event {event + 1}", f"hold {event + 1}",
+            "download", f"event {event + 2}",
+        ]  # fmt: skip
+
+    waits = [f"wait {event + 2}" for event in (one, other)]
+    assert driver.done == [*started(one), *started(other), waits[0], *started(one), waits[1], waits[0]]
+    assert one != other
+
+
+@pytest.mark.parametrize("lost", ["cuStreamWaitEvent", "cuEventSynchronize"])
+def test_the_late_fake_driver_would_find_a_missing_wait(
+    opened: Open, late: FakeDriver, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    engine = opened(cnn())
+    batches = split(images(40), 4)
+    expected = [engine.infer(feeds) for feeds in batches]
+    monkeypatch.setattr(late, lost, lambda *_arguments: (fake_cuda.CUresult.CUDA_SUCCESS,))
+    with pytest.raises(AssertionError):
+        assert_same(list(engine.infer_many(batches)), expected)
+
+
+def test_arrays_that_are_filled_anew_on_the_late_fake_driver(opened: Open, late: FakeDriver) -> None:
+    engine = opened(cnn())
+    batches = split(images(40), 4)
+    expected = [engine.infer(feeds) for feeds in batches]
+    array = np.empty_like(batches[0]["x"])
+
+    def filled() -> Iterator[dict[str, np.ndarray]]:
+        for feeds in batches:
+            array[...] = feeds["x"]
+            yield {"x": array}
+
+    assert_same(list(engine.infer_many(filled())), expected)
+
+
+def test_only_one_batch_is_in_flight_when_the_next_is_asked_for_on_the_late_fake_driver(
+    opened: Open, late: FakeDriver
+) -> None:
+    engine, asked = opened(cnn()), 0
+
+    def counted() -> Iterator[dict[str, np.ndarray]]:
+        nonlocal asked
+        for feeds in split(images(60), 4):
+            asked += 1
+            yield feeds
+
+    ahead = [asked - given for given, _ in enumerate(engine.infer_many(counted()), start=1)]
+    assert max(ahead) == 1
+    assert ahead[-4:-1] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 7])
+def test_an_error_comes_after_the_answers_before_it_on_the_late_fake_driver(
+    opened: Open, late: FakeDriver, place: int
+) -> None:
+    engine = opened(cnn())
+    good = split(images(40), 4)
+    expected = [engine.infer(feeds) for feeds in good]
+    bad = {"x": np.zeros((4, 1, 12, 11), np.float32)}
+    answers = engine.infer_many([*good[:place], bad, *good[place:]])
+    assert_same([next(answers) for _ in range(place)], expected[:place])
+    with pytest.raises(EngineError, match=r"(?s)does not fit.*12, 11"):
+        next(answers)
+    assert list(answers) == []
+    assert_same(list(engine.infer_many(good)), expected)
+
+
+def test_a_broken_fake_driver_is_told_in_place_of_the_answers(opened: Open, late: FakeDriver) -> None:
+    engine = opened(cnn())
+    answers = engine.infer_many(split(images(40), 4))
+    for _ in range(6):
+        next(answers)
+    late.fails = {"cuEventSynchronize"}
+    with pytest.raises(EngineError, match="finish the work of a stream"):
+        next(answers)
+    assert list(answers) == []
+    late.fails = set()
+
+
+def test_who_stops_early_goes_on_with_infer_on_the_late_fake_driver(opened: Open, late: FakeDriver) -> None:
+    engine = opened(cnn())
+    batches = split(images(40), 4)
+    expected = [engine.infer(feeds) for feeds in batches]
+    for stop in (1, 3, 6, 9):
+        answers = engine.infer_many(batches)
+        assert_same([next(answers) for _ in range(stop)], expected[:stop])
+        assert_same([engine.infer(feeds) for feeds in batches], expected)  # beside a batch in flight
+        rest = engine.infer_many(batches)
+        assert_same([next(rest), next(rest)], expected[:2])
+        assert_same([next(answers)], expected[stop : stop + 1])
+        answers.close()
+        assert_same(list(rest), expected[2:])
+
+
+def test_other_shapes_between_the_answers_take_no_buffers_away_on_the_late_fake_driver(
+    opened: Open, late: FakeDriver
+) -> None:
+    engine = opened(cnn())
+    batches = split(images(21), 4)
+    expected = [engine.infer(feeds) for feeds in batches]
+    found = []
+    for answers in engine.infer_many(batches):
+        found.append(answers)
+        for size in (1, 2, 3, 5, 6, 7):
+            assert engine.infer({"x": X[:size]})["y"].shape == (size, 5)
+    assert_same(found, expected)
+
+
+def test_a_closed_engine_answers_no_more_on_the_late_fake_driver(opened: Open, late: FakeDriver) -> None:
+    engine = opened(cnn())
+    answers = engine.infer_many(split(images(40), 4))
+    for _ in range(6):
+        next(answers)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        next(answers)
+
+
+def test_many_batches_take_two_sets_of_fake_memory_a_shape(opened: Open, driver: FakeDriver) -> None:
+    engine = opened(cnn())
+    for size in (1, 2, 3, 4, 5, 6):
+        list(engine.infer_many(split(images(8 * size), size)))
+    assert list(driver.held.values()).count("memory") == 4 * 2 * 2
+
+
+def test_what_cannot_overlap_is_run_in_its_place_on_the_late_fake_driver(
+    opened: Open, late: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos = [SimpleNamespace(name="Cpu"), SimpleNamespace(name="Elsewhere")]
+    session = onnxruntime.InferenceSession.__mro__[1]
+    monkeypatch.setattr(session, "get_input_memory_infos", lambda _session: infos)
+    engine = opened(branches(FLOAT))
+    x = np.array([1, -2], np.float32)
+    batches = [{"x": x + k, "b": np.array(k % 2 == 0)} for k in range(6)]
+    expected = [engine.infer(feeds) for feeds in batches]
+    assert_same(list(engine.infer_many(batches)), expected)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
+import errno
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -201,37 +204,130 @@ def test_two_passes_at_once_keep_one(tmp_path):
         assert isinstance(cached, CachedReference)
 
 
-def test_no_map_is_open_when_the_folder_is_renamed(tmp_path, monkeypatch):
-    """Windows renames no folder in which a file is mapped."""
-    maps, alive = [], []
-    open_memmap, commit = np.lib.format.open_memmap, Cache.commit
+def open_files(folder) -> list[str]:
+    """Names of the files below *folder* that this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the descriptor of this listing
+            if folder in (target := link.readlink()).parents:
+                found.append(target.name)
+    return sorted(name for name in found if name.endswith(".npy"))
 
-    def opened(*args, **keys):
-        array = open_memmap(*args, **keys)
-        maps.append(weakref.ref(array))
-        return array
 
-    def committed(*args, **keys):
-        alive.extend(ref() is not None for ref in maps)
-        return commit(*args, **keys)
+needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lists open files by /proc")
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", opened)
-    monkeypatch.setattr(Cache, "commit", committed)
+
+@needs_proc
+def test_no_file_is_open_when_the_folder_is_renamed(tmp_path, monkeypatch):
+    """Windows renames no folder in which a file is open."""
+    seen = []
+    commit = Cache.commit
+    monkeypatch.setattr(Cache, "commit", lambda *a: (seen.append(open_files(tmp_path)), commit(*a))[1])
     with open_it(Cache(tmp_path), FakeSession()) as live:
         everything(live)
-    assert alive == [False, False]
+        assert open_files(tmp_path) == ["0.npy", "1.npy"]
+    assert seen == [[]]
+    with open_it(Cache(tmp_path), FakeSession()) as cached:
+        everything(cached)
+        assert open_files(tmp_path) == ["0.npy", "1.npy"]
+    assert open_files(tmp_path) == []
 
 
-def test_no_map_is_open_when_the_folder_of_a_broken_pass_is_removed(tmp_path, monkeypatch):
-    alive = []
+@needs_proc
+def test_no_file_is_open_when_the_folder_of_a_broken_pass_is_removed(tmp_path, monkeypatch):
+    seen = []
     rmtree = reference.shutil.rmtree
     monkeypatch.setattr(
-        reference.shutil, "rmtree", lambda *a, **k: (alive.append(len(live._arrays)), rmtree(*a, **k))
+        reference.shutil, "rmtree", lambda *a, **k: (seen.append(open_files(tmp_path)), rmtree(*a, **k))
     )
     odd = Batch(SIZE, SIZE, {"x": np.zeros((0, 1), np.float32)})
     session = FakeSession(y=lambda x: x if len(x) else np.float32(1))
     with pytest.raises(EngineError), open_it(Cache(tmp_path), session) as live:  # noqa: PT012 - one pass
         live.answers(next(batches()))
-        assert len(live._arrays) == 1
+        assert open_files(tmp_path) == ["0.npy"]
         live.answers(odd)
-    assert alive == [0]
+    assert seen == [[]]
+
+
+@needs_proc
+def test_neither_writing_nor_reading_maps_a_file(tmp_path):
+    for _ in range(2):
+        with open_it(Cache(tmp_path), FakeSession()) as answering:
+            everything(answering)
+            assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+def test_what_is_kept_is_what_numpy_would_save(tmp_path):
+    cache, session = Cache(tmp_path), FakeSession()
+    with open_it(cache, session) as live:
+        found = everything(live)
+    [name] = left(cache)
+    for k, values in enumerate(found.values()):
+        np.save(tmp_path / "saved.npy", values)
+        kept = tmp_path / "reference" / name / f"{k}.npy"
+        assert kept.read_bytes() == (tmp_path / "saved.npy").read_bytes()
+
+
+def test_batches_may_come_in_any_order(tmp_path):
+    cache = Cache(tmp_path)
+    with open_it(cache, FakeSession()) as live:
+        for batch in reversed(list(batches())):
+            live.answers(batch)
+    with open_it(cache, FakeSession()) as cached:
+        whole = cached.answers(Batch(0, N, {}))
+        part = cached.answers(Batch(3, 2, {}))
+    assert whole["k"].ravel().tolist() == list(range(N))
+    assert part["k"].ravel().tolist() == [3, 4]
+
+
+@needs_proc
+def test_answers_that_are_removed_meanwhile_can_still_be_read(tmp_path):
+    cache = Cache(tmp_path)
+    with open_it(cache, FakeSession()) as live:
+        first = everything(live)
+    with open_it(cache, FakeSession()) as cached:
+        reference.shutil.rmtree(tmp_path / "reference")
+        assert everything(cached)["y"].tobytes() == first["y"].tobytes()
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_full_disk_keeps_nothing_and_fails_nothing(when, tmp_path, monkeypatch, caplog):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    name = "_reserve" if when == "at once" else "write"
+    monkeypatch.setattr(reference._Kept, name, full)
+    cache, session = Cache(tmp_path), FakeSession()
+    for _ in range(2):
+        with open_it(cache, session) as live:
+            assert everything(live)["k"].ravel().tolist() == list(range(N))
+    assert session.batches == 6
+    assert left(cache) == set()
+    assert caplog.text.count("the reference's answers are not kept: [Errno 28] No space left") == 2
+
+
+def test_a_file_takes_its_room_before_the_first_answer(tmp_path):
+    with open_it(Cache(tmp_path), FakeSession(y=lambda x: np.zeros((len(x), 1000), np.float32))) as live:
+        live.answers(next(batches()))
+        [file] = tmp_path.glob("reference/.making-*/0.npy")
+        assert file.stat().st_size > N * 4000
+
+
+@pytest.mark.parametrize("span", [range(4), range(8, 10)])
+def test_a_part_is_kept_as_an_entry_of_its_own(span, tmp_path):
+    cache, session = Cache(tmp_path), FakeSession()
+    own = [batch for batch in batches() if batch.start in span]
+    for _ in range(2):
+        with open_reference(cache, KEY, N, lambda: session, span) as answering:
+            found = [answering.answers(batch)["k"].ravel().tolist() for batch in own]
+        assert found == [list(span)]
+    assert session.batches == 1
+    assert len(left(cache)) == 1
+
+
+def test_parts_of_answers_that_are_too_many_together_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "LARGEST_KEPT", N * 12 - 1)
+    cache = Cache(tmp_path)
+    with open_reference(cache, KEY, N, FakeSession, range(SIZE)) as live:
+        live.answers(next(batches()))
+    assert left(cache) == set()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from trtcheck import judge, messages
 from trtcheck.baselines.schema import Baseline
@@ -110,7 +110,7 @@ def _no_better_than_guessing(result: AccuracyVerdict, classes: int) -> bool:
     if classes < 2:
         return False  # there is nothing to guess
     right = round(result.before * result.images)
-    return bool(stats.binomtest(right, result.images, 1 / classes, "greater").pvalue > result.alpha)
+    return bool(special.bdtrc(right - 1, result.images, 1 / classes) > result.alpha)
 
 
 def recall(evaluation: Evaluation, gates: Gates, find: FindBaseline | None = None) -> Outcome:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from trtcheck.data.npy import Rows
+
 _CHUNK = 1 << 22
 
 
@@ -24,14 +26,22 @@ def of_files(paths: Iterable[Path]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def of_array(array: np.ndarray) -> str:
-    """Digest of dtype, shape and content of *array*, read in chunks (a memory map stays on disk)."""
+def of_array(array: np.ndarray | Rows) -> str:
+    """Digest of dtype, shape and content of *array*, read in chunks of 4 MiB or of a row that is larger."""
+    import numpy as np
+
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    rows = max(1, _CHUNK // max(1, array[:1].nbytes)) if array.ndim else 1
-    for start in range(0, len(array) if array.ndim else 1, rows):
-        part = array[start : start + rows] if array.ndim else array
-        digest.update(part.tobytes())
+    if isinstance(array, np.ndarray):
+        array = np.atleast_1d(array)
+    rows = rows_at_once(array[:1].nbytes)
+    for start in range(0, len(array), rows):
+        digest.update(array[start : start + rows].tobytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def rows_at_once(row: int) -> int:
+    """How many rows of *row* bytes are read at once for their digest; it does not depend on that."""
+    return max(1, _CHUNK // max(1, row))
 
 
 def of_json(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtcheck import digests, model
 from trtcheck.backends.base import Backend, BuildPlan, BuiltEngine
-from trtcheck.cache import Cache, Entry, stem
+from trtcheck.cache import MANIFEST, Cache, Entry, stem
 from trtcheck.case import Case, EngineSpec, LoweringSpec, Precision
 from trtcheck.errors import EngineError, LoweringError
 from trtcheck.latency.gpu_lock import using
@@ -74,6 +74,7 @@ class Workshop:
         rebuild: Whether what an earlier session made is made anew.
         threads: Threads for the calibration; 0 takes every core that this process may use.
         modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
+        digest: Gives the digest of an ONNX file: whoever asks for many engines remembers it.
     """
 
     cache: Cache
@@ -81,6 +82,7 @@ class Workshop:
     rebuild: bool = False
     threads: int = 0
     modelopt_python: str | None = None
+    digest: Callable[[Path], str] = model.digest
 
     def made(self, kind: str, key: str, make: Callable[[Path], dict[str, Any]]) -> tuple[Entry, bool]:
         """The cache's entry, and whether it is an earlier session's."""
@@ -103,6 +105,7 @@ def lower(
     workshop: Workshop,
     calibration: Images | None,
     advance: Advance = lambda _count: None,
+    calibration_digest: Callable[[Images], str] | None = None,
 ) -> Lowered:
     """The model of *case* as *engine* wants it: made elsewhere, from the cache, or made now.
 
@@ -112,6 +115,7 @@ def lower(
         workshop: Where lowered models are made and kept.
         calibration: Calibration data, needed for INT8.
         advance: Called with the number of calibration images that were read since the last call.
+        calibration_digest: Gives the digest of the calibration data; None reads it.
 
     Raises:
         LoweringError: The precision cannot be made from this model or without calibration data.
@@ -128,17 +132,18 @@ def lower(
                 "made_by": "elsewhere",
                 "file": given.name,
                 "exclude": list(spec.exclude),
-                "digest": model.digest(given),
+                "digest": workshop.digest(given),
             },
         )
     if engine.precision is None:
         raise EngineError(f"engine '{engine.name}' names neither a precision nor a file")
-    return _lower_here(case, engine.precision, workshop, calibration, advance)
+    return _lower_here(case, engine.precision, workshop, calibration, advance, calibration_digest)
 
 
 def _lower_here(
-    case: Case, precision: Precision, workshop: Workshop, calibration: Images | None, advance: Advance
-) -> Lowered:
+    case: Case, precision: Precision, workshop: Workshop, calibration: Images | None, advance: Advance,
+    calibration_digest: Callable[[Images], str] | None,
+) -> Lowered:  # fmt: skip
     spec = case.lowering.get(precision, LoweringSpec())
     int8 = precision is Precision.INT8
     if int8 and (calibration is None or len(calibration) == 0):
@@ -147,9 +152,10 @@ def _lower_here(
             found="none", hint='or name a file that is quantized already: [models.NAME.lowered] int8 = "…"',
         )  # fmt: skip
     calibrated = calibration is not None and (int8 or spec.maker != "trtcheck")
+    digest = calibration_digest or (lambda images: images.digest())
     source = {
-        "source_digest": model.digest(case.onnx),
-        "calibration_digest": calibration.digest() if calibrated and calibration is not None else None,
+        "source_digest": workshop.digest(case.onnx),
+        "calibration_digest": digest(calibration) if calibrated and calibration is not None else None,
         "calibration_images": len(calibration) if calibrated and calibration is not None else None,
     }
     key = digests.of_json(
@@ -175,7 +181,13 @@ def _lower_here(
     manifest = {name: value for name, value in entry.manifest.items() if name != "files"}
     if entry.repaired:
         manifest["notes"] = [*manifest.get("notes", ()), MADE_AGAIN]
-    return Lowered(entry.folder / _LOWERED, {**manifest, "digest": model.digest(entry.folder / _LOWERED)})
+    return Lowered(entry.folder / _LOWERED, {**manifest, "digest": _digest_of(entry)})
+
+
+def _digest_of(entry: Entry) -> str:
+    """The digest of a lowered model; where it is one file, the cache has just read that."""
+    kept: Mapping[str, str] = entry.manifest["files"]
+    return kept[_LOWERED] if kept.keys() == {_LOWERED, MANIFEST} else model.digest(entry.folder / _LOWERED)
 
 
 def _tools(spec: LoweringSpec, int8: bool, workshop: Workshop) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager
@@ -15,6 +14,7 @@ from trtcheck import checks
 from trtcheck.case import Case, Check, EngineSpec, Gates, OnFinding, Outcome
 from trtcheck.progress import LoggedProgress, Progress
 from trtcheck.session import Workbench
+from trtcheck.session_folder import SessionFolder
 from trtcheck.settings import cache_folder, parse_backend, parse_engines, read_settings
 from trtcheck.suite import read_suite as _read_suite
 
@@ -145,9 +145,9 @@ def open_workbench(
     """
     here = Path.cwd()
     settings = read_settings({"cache": cache}, {}, invoked_in=here, root=here)
-    with tempfile.TemporaryDirectory(prefix="trtcheck-") as shared:
+    with closing(SessionFolder()) as folder:
         workbench = Workbench(
-            cache=cache_folder(settings), shared=Path(shared), backend=parse_backend(backend),
+            cache=cache_folder(settings), shared=folder.path, backend=parse_backend(backend),
             threads=threads or 0, progress=progress or LoggedProgress(),
             crew=None if crew is None else lambda: crew,
         )  # fmt: skip

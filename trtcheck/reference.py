@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from trtcheck import digests
 from trtcheck.cache import Cache
+from trtcheck.data.npy import Header, as_bytes, read_header, read_rows, write_header
 from trtcheck.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import BufferedReader
 
     from trtcheck.backends.base import LoadedEngine
     from trtcheck.data.batches import Batch
@@ -25,11 +28,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger("trtcheck")
 
 LARGEST_KEPT = 4 << 30
-"""Answers that take more bytes than this are computed anew every time instead of being kept."""
+"""Answers that take more bytes than this are computed anew every time instead of being kept.
+
+Those on all images of the data set count, also where they are cut into shards.
+"""
 
 
 class CachedReference:
-    """Answers of an earlier pass over the same data, memory-mapped.
+    """Answers of an earlier pass over the same data, read from disk where they are asked for.
+
+    The files stay open: their rows can be read although the entry is removed meanwhile.
 
     Args:
         folder: The cache entry.
@@ -39,16 +47,24 @@ class CachedReference:
 
     def __init__(self, folder: Path, outputs: list[str], start: int = 0) -> None:
         self._start = start
-        self._arrays = {
-            name: np.load(folder / f"{k}.npy", mmap_mode="r", allow_pickle=False)
-            for k, name in enumerate(outputs)
-        }
+        self._files: dict[str, BufferedReader] = {}
+        self._headers: dict[str, tuple[Header, int]] = {}
+        for k, name in enumerate(outputs):
+            file = self._files[name] = (folder / f"{k}.npy").open("rb")
+            self._headers[name] = read_header(file), file.tell()
 
     def answers(self, batch: Batch) -> Mapping[str, np.ndarray]:
-        """Outputs for the real images of *batch*."""
+        """Outputs for the real images of *batch*; not to be called by two threads at once."""
         first = batch.start - self._start
-        rows = slice(first, first + batch.count)
-        return {name: np.asarray(array[rows]) for name, array in self._arrays.items()}
+        return {
+            name: read_rows(file, *self._headers[name], first, first + batch.count)
+            for name, file in self._files.items()
+        }
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self._files.values():
+            file.close()
 
 
 class LiveReference:
@@ -57,15 +73,16 @@ class LiveReference:
     Args:
         session: The loaded reference model.
         span: The images that are asked for.
+        images: The number of images of the data set, of which *span* may be a part.
         folder: Where the answers are kept, or None.
     """
 
-    def __init__(self, session: LoadedEngine, span: range, folder: Path | None) -> None:
+    def __init__(self, session: LoadedEngine, span: range, images: int, folder: Path | None) -> None:
         self._session = session
-        self._start = span.start
-        self._images = len(span)
+        self._span = span
+        self._images = images
         self._folder = folder
-        self._arrays: dict[str, np.memmap] = {}
+        self._files: dict[str, _Kept] = {}
         self._written = 0
 
     def answers(self, batch: Batch) -> Mapping[str, np.ndarray]:
@@ -74,7 +91,30 @@ class LiveReference:
         Raises:
             EngineError: An output does not have one row an image.
         """
-        outputs = self._session.infer(batch.feeds)
+        return self._taken(batch, self._session.infer(batch.feeds))
+
+    def answers_many(self, batches: Iterable[Batch]) -> Iterator[Mapping[str, np.ndarray]]:
+        """The same of one batch after the other; a session that works ahead takes some before it answers.
+
+        Raises:
+            EngineError: As of `answers`.
+        """
+        many = getattr(self._session, "infer_many", None)
+        if many is None:
+            yield from map(self.answers, batches)
+            return
+        asked: deque[Batch] = deque()
+
+        def feeds() -> Iterator[Mapping[str, np.ndarray]]:
+            for batch in batches:
+                asked.append(batch)
+                yield batch.feeds
+
+        for outputs in many(feeds()):
+            yield self._taken(asked.popleft(), outputs)
+
+    def _taken(self, batch: Batch, outputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The *outputs* for the real images of *batch*, written down where they are kept."""
         size = len(next(iter(batch.feeds.values())))
         for name, value in outputs.items():
             if value.ndim == 0 or len(value) != size:
@@ -89,64 +129,115 @@ class LiveReference:
         return real
 
     def _keep(self, batch: Batch, outputs: Mapping[str, np.ndarray]) -> None:
-        if not self._arrays and not self._open(outputs):
-            self._folder = None
-            return
-        for name, value in outputs.items():
-            array = self._arrays[name]
-            if array.shape[1:] != value.shape[1:] or array.dtype != value.dtype:
-                self.close()  # shapes that depend on the data are not kept
+        try:
+            if not self._files:
+                self._open(outputs)
+            if self._folder is None or not all(self._files[name].takes(outputs[name]) for name in outputs):
+                self.close()  # too many, or of shapes that depend on the data
                 return
-            first = batch.start - self._start
-            array[first : first + batch.count] = value
+            for name, value in outputs.items():
+                self._files[name].write(batch.start - self._span.start, value)
+        except OSError as error:
+            self._give_up(error)
         self._written += batch.count
 
-    def _open(self, outputs: Mapping[str, np.ndarray]) -> bool:
-        """Opens a file an output; False where the answers cannot be kept."""
-        folder = self._folder
+    def _open(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Opens a file an output, unless the answers cannot be kept.
+
+        Raises:
+            OSError: There is no room.
+        """
+        folder, self._folder = self._folder, None
         row = sum(value[:1].nbytes for value in outputs.values())
         if folder is None or row * self._images > LARGEST_KEPT:
-            return False
+            return
         if any(value.dtype.kind in "OV" for value in outputs.values()):
-            return False
-        try:
-            for k, (name, value) in enumerate(outputs.items()):
-                path = folder / f"{k}.npy"
-                self._arrays[name] = np.lib.format.open_memmap(
-                    path, mode="w+", dtype=value.dtype, shape=(self._images, *value.shape[1:])
-                )
-                _reserve(path)
-        except OSError as error:
-            _log.warning("trtcheck: the reference's answers are not kept: %s", error)
-            self._arrays.clear()
-            return False
-        return True
+            return
+        for k, (name, value) in enumerate(outputs.items()):
+            header = Header((len(self._span), *value.shape[1:]), value.dtype)
+            self._files[name] = _Kept(folder / f"{k}.npy", header)
+        self._folder = folder
+
+    def _give_up(self, error: OSError) -> None:
+        _log.warning("trtcheck: the reference's answers are not kept: %s", error)
+        self.close()
 
     def finished(self) -> list[str] | None:
         """Names of the outputs once all answers are on disk, or None where they are not; closes the files."""
-        names = list(self._arrays)
-        whole = self._folder is not None and self._written == self._images
-        if whole:
-            for array in self._arrays.values():
-                array.flush()
+        names = list(self._files)
+        whole = self._folder is not None and self._written == len(self._span)
+        try:
+            for file in self._files.values():
+                file.flush()
+        except OSError as error:
+            self._give_up(error)
+            return None
         self.close()
         return names if whole else None
 
     def close(self) -> None:
-        """Closes the files and writes down no more: Windows renames and removes no file that is mapped."""
+        """Closes the files and writes down no more: Windows renames and removes no file that is open."""
         self._folder = None
-        self._arrays.clear()
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
 
 
-def _reserve(path: Path) -> None:
-    """Takes the file's blocks now: writing to a map of a file on a full disk would kill the process.
+class _Kept:
+    """The .npy file of one output, written in place: a map of it would stay resident in this process.
+
+    Args:
+        path: The file, made now with all its blocks, so that a disk without room tells at once.
+        header: Shape and dtype of the whole.
 
     Raises:
         OSError: There is no room.
     """
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._header = header
+        self._file = path.open("wb")
+        try:
+            write_header(self._file, header)
+            self._offset = self._file.tell()
+            self._file.flush()
+            self._row = int(np.prod(header.shape[1:], dtype=object)) * header.dtype.itemsize
+            self._reserve(self._offset + header.shape[0] * self._row)
+        except OSError:
+            self.close()
+            raise
+
+    def _reserve(self, size: int) -> None:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._file.fileno(), 0, size)
+        else:
+            self._file.truncate(size)
+
+    def takes(self, rows: np.ndarray) -> bool:
+        """Whether *rows* are such as the first were."""
+        return (rows.shape[1:], rows.dtype) == (self._header.shape[1:], self._header.dtype)
+
+    def write(self, first: int, rows: np.ndarray) -> None:
+        """Writes *rows* down as those from *first* on.
+
+        Raises:
+            OSError: There is no room any more.
+        """
+        self._file.seek(self._offset + first * self._row)
+        self._file.write(as_bytes(np.ascontiguousarray(rows)))
+
+    def flush(self) -> None:
+        """Hands everything to the system.
+
+        Raises:
+            OSError: There is no room any more.
+        """
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file, whether or not the rest can be written."""
+        with suppress(OSError):
+            self._file.close()
 
 
 @contextmanager
@@ -172,7 +263,8 @@ def open_reference(
     with cache.locked("reference", key):  # a damaged entry is removed: not while another makes it anew
         found = cache.get("reference", key)
     if found is not None:
-        yield CachedReference(found.folder, found.manifest["outputs"])
+        with closing(CachedReference(found.folder, found.manifest["outputs"])) as cached:
+            yield cached
         return
     asked = range(images) if span is None else span
     if asked != range(images):
@@ -180,13 +272,14 @@ def open_reference(
         with cache.locked("reference", key):
             found = cache.get("reference", key)
         if found is not None:
-            yield CachedReference(found.folder, found.manifest["outputs"], asked.start)
+            with closing(CachedReference(found.folder, found.manifest["outputs"], asked.start)) as cached:
+                yield cached
             return
     loaded = session()
     folder = live = None
     try:
         folder = cache.temporary("reference")
-        live = LiveReference(loaded, asked, folder)
+        live = LiveReference(loaded, asked, images, folder)
         yield live
         outputs = live.finished()
         if outputs is not None:

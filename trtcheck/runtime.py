@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from trtcheck.case import EngineSpec
     from trtcheck.progress import Progress
     from trtcheck.session import Workbench
+    from trtcheck.session_folder import SessionFolder
     from trtcheck.shards.crew import Crew
 
 _log = logging.getLogger("trtcheck")
@@ -38,7 +37,7 @@ _FLAGS = ("update-baselines", "build-only", "strict", "rebuild")
 
 
 class Runtime:
-    """The state of one pytest process; kept in ``config.stash``.
+    """The state of one pytest process; kept by `trtcheck.state`.
 
     Args:
         settings: What the user asked for.
@@ -93,7 +92,13 @@ class Runtime:
     @cached_property
     def shared(self) -> Path:
         """Folder of this session's results, made when first asked for."""
-        return self._given or Path(tempfile.mkdtemp(prefix="trtcheck-"))
+        return self._given or self._folder.path
+
+    @cached_property
+    def _folder(self) -> SessionFolder:
+        from trtcheck.session_folder import SessionFolder
+
+        return SessionFolder()
 
     @cached_property
     def workbench(self) -> Workbench:
@@ -230,8 +235,8 @@ class Runtime:
         if self.is_worker or "shared" not in self.__dict__:
             return
         # Under pytest-xdist there is a folder in any case: the cache is of no concern to other tests.
-        worked = any(self.shared.iterdir())
-        shutil.rmtree(self.shared, ignore_errors=True)
+        worked = self._folder.used
+        self._folder.close()
         if worked and self.settings.cache_bytes is not None:
             self._trim(self.settings.cache_bytes)
 

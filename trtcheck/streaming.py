@@ -121,16 +121,17 @@ class _Tally:
         labels, k = self.labels, self._case.top_k
         truth = labels.truth[rows]
         before = as_scores(one.reference[name], self._classes, self._case, name)
-        labels.reference[rows] = answers(before)
-        labels.reference_top_k[rows] = in_top_k(before, truth, k)
+        answered_before = labels.reference[rows] = answers(before)
+        labels.reference_top_k[rows] = in_top_k(before, truth, k, answered_before)
         if not fits:
             self.scored = False
             return
         after = as_scores(one.candidate[name], self._classes, self._case, name)
-        labels.candidate[rows] = answers(after)
-        labels.candidate_top_k[rows] = in_top_k(after, truth, k)
-        self.drift += ScoreDrift.of(before, after, k)
-        self.flips += Flips.of(truth, before, after, one.start)
+        answered_after = labels.candidate[rows] = answers(after)
+        labels.candidate_top_k[rows] = in_top_k(after, truth, k, answered_after)
+        best = answered_before, answered_after
+        self.drift += ScoreDrift.of(before, after, k, best)
+        self.flips += Flips.of(truth, before, after, one.start, best)
 
 
 def joined(chunk: Sequence[Answered]) -> Sequence[Answered]:

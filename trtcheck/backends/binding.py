@@ -58,8 +58,8 @@ class Binding(Closing):
             feeds: One array per input, of its shape and type.
             stream: Where the engine will run.
         """
-        for name, buffer in self.inputs.items():
-            np.copyto(buffer.host, feeds[name], casting="no")
+        self.fill(feeds)
+        for buffer in self.inputs.values():
             buffer.upload(stream)
 
     def fetch(self, stream: Stream) -> dict[str, np.ndarray]:
@@ -67,6 +67,15 @@ class Binding(Closing):
         for buffer in self.outputs.values():
             buffer.download(stream)
         stream.synchronize()
+        return self.copied()
+
+    def fill(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Copies *feeds* into the pinned memory of the inputs, whose uploads must be done."""
+        for name, buffer in self.inputs.items():
+            np.copyto(buffer.host, feeds[name], casting="no")
+
+    def copied(self) -> dict[str, np.ndarray]:
+        """Copies of what lies in the pinned memory of the outputs, whose downloads must be done."""
         return {name: buffer.host.copy() for name, buffer in self.outputs.items()}
 
     def close(self) -> None:

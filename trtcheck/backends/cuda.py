@@ -57,10 +57,16 @@ class Device(Closing):
         self.activate()
 
     def activate(self) -> None:
-        """Makes the GPU's context that of the calling thread."""
+        """Makes the GPU's context that of the calling thread.
+
+        While a thread records a graph in CUDA's global mode, as ONNX Runtime does, CUDA refuses memory and
+        waiting to every other thread, and spoils the recording. The thread is taken out of that here.
+        """
         if self._context is None:
             raise BackendError("the GPU is closed", where=self.gpu.name)
         checked("make the GPU's context current", self._driver.cuCtxSetCurrent(self._context))
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        checked("work beside a recording", self._driver.cuThreadExchangeStreamCaptureMode(mode))
 
     def call(self, attempt: str, function: str, *arguments: Any) -> Any:
         """Calls one function of the driver in the GPU's context.
@@ -108,13 +114,14 @@ class Device(Closing):
         """A new stream that waits for no other."""
         return Stream(self)
 
-    def event(self, *, blocking: bool = False) -> Event:
-        """A new event that takes the time.
+    def event(self, *, blocking: bool = False, timed: bool = True) -> Event:
+        """A new event.
 
         Args:
             blocking: Whether the host sleeps while it waits for the event, rather than to spin.
+            timed: Whether it takes the time; without, streams are quicker to wait for it.
         """
-        return Event(self, blocking=blocking)
+        return Event(self, blocking=blocking, timed=timed)
 
     def buffer(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         """Memory for one array, on the GPU and pinned on the host.
@@ -236,7 +243,11 @@ class Stream(_Resource):
 
     def synchronize(self) -> None:
         """Waits until all its work is done."""
-        self._usable().call("finish the work of a stream", "cuStreamSynchronize", self._stream)
+        self._usable().make("finish the work of a stream", self.synchronizing())
+
+    def synchronizing(self) -> Call:
+        """What waits until all its work is done."""
+        return self._usable().prepared("cuStreamSynchronize", self._stream)
 
     def capture(self, work: Callable[[], None]) -> Graph:
         """Records what *work* puts on the stream, without running it.
@@ -266,11 +277,13 @@ class Stream(_Resource):
 
 @final
 class Event(_Resource):
-    """A mark on a stream that takes the time; made by `Device.event`."""
+    """A mark on a stream; made by `Device.event`."""
 
-    def __init__(self, device: Device, *, blocking: bool) -> None:
+    def __init__(self, device: Device, *, blocking: bool, timed: bool) -> None:
         kinds = bindings().CUevent_flags
         flags = int(kinds.CU_EVENT_BLOCKING_SYNC if blocking else kinds.CU_EVENT_DEFAULT)
+        if not timed:
+            flags |= int(kinds.CU_EVENT_DISABLE_TIMING)
         self._event = device.call("make an event", "cuEventCreate", flags)
         super().__init__(device)
 
@@ -281,6 +294,10 @@ class Event(_Resource):
     def waiting(self) -> Call:
         """What waits until the work before the mark is done."""
         return self._usable().prepared("cuEventSynchronize", self._event)
+
+    def holding(self, stream: Stream) -> Call:
+        """What keeps later work of *stream* from starting before the work before the mark is done."""
+        return self._usable().prepared("cuStreamWaitEvent", stream.queue, self._event, 0)
 
     def ms_since(self, earlier: Event) -> Call:
         """What tells the milliseconds from *earlier* to this mark, once both are recorded and reached."""

@@ -39,6 +39,17 @@ from trtcheck.errors import EngineError
 # An operator that reads the bits of a narrow value: the FP32 value that stands for it has other bits.
 _READS_BITS = frozenset({"BitCast"})
 
+# Operators that hand on values of their inputs, or their negatives: what was narrow stays narrow unrounded.
+# Clip is one from the opset on that gives its bounds as tensors, which are narrow themselves.
+_HANDS_ON = frozenset(
+    {
+        "Abs", "Concat", "DepthToSpace", "Flatten", "Gather", "GlobalMaxPool", "Identity", "Max", "MaxPool",
+        "Min", "Neg", "Relu", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose",
+        "Unsqueeze",
+    }
+)  # fmt: skip
+_HANDS_ON_BETWEEN_TENSORS = frozenset({"Clip"})
+
 
 def needs_emulation(model: onnx.ModelProto) -> bool:
     """Whether ONNX Runtime's CPU provider needs `emulate` to compute *model* as hardware would.
@@ -211,9 +222,10 @@ class _Emulator:
         for index, name in enumerate(new.input):
             new.input[index] = held.get(name, name)
         after: list[onnx.NodeProto] = []
+        handed_on = _hands_on(node)
         for index, name in enumerate(node.output):
             element = types.element(name)
-            if not name or element not in NARROW:
+            if not name or element not in NARROW or (handed_on and name not in held):
                 continue
             new.output[index] = exact = self._name(name, "exact")
             if record:
@@ -257,6 +269,13 @@ class _Emulator:
             _widen_tensor(sparse.values)
         del graph.node[:]
         graph.node.extend(nodes)
+
+
+def _hands_on(node: onnx.NodeProto) -> bool:
+    """Whether every result of *node* is a value that it was given, so that there is nothing to round."""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    return node.op_type in _HANDS_ON or (node.op_type in _HANDS_ON_BETWEEN_TENSORS and not node.attribute)
 
 
 def _widen_tensor(tensor: TensorProto) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -19,7 +19,8 @@ from trtcheck.backends.cuda import LESS_MEMORY, Device, Stream
 from trtcheck.backends.device_timer import DeviceTimer
 from trtcheck.backends.graph_types import ELEMENTS
 from trtcheck.backends.onnxruntime import fitted, library, runtime_errors, session_options
-from trtcheck.backends.onnxruntime_cuda_bound import Bound, wanted_on_gpu
+from trtcheck.backends.onnxruntime_cuda_bound import Bound, Streams, wanted_on_gpu
+from trtcheck.backends.onnxruntime_cuda_sets import BoundSets, WorkedAhead
 from trtcheck.errors import BackendError, EngineError
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 PROVIDER = "CUDAExecutionProvider"
 
 CUDA_HELP = "https://onnxruntime.ai/docs/install/#cuda-and-cudnn"
-
-_SHAPES_KEPT = 4
-"""Sets of shapes whose buffers are kept: a full and a last batch, and as many of another size."""
 
 _NO_GRAPH = ("cuda graph", "graph capture")
 _NO_KERNEL = re.compile(r"(?:an implementation|Provider type) for \S+ node with name '([^']+)'")
@@ -133,12 +131,13 @@ class OrtCudaSession(Closing):
     def __init__(self, path: Path, *, threads: int, index: int, tf32: bool, cuda_graph: bool) -> None:
         self.path = path
         self._signature = models.read_signature(path)
-        self._bound: dict[tuple[tuple[int, ...], ...], Bound] = {}
+        self._bound = BoundSets(self._new_bound)
         self._timed: list[tuple[DeviceTimer, Bound]] = []
         self._graphs = 0
         self._device = Device(index)
         try:
-            self.stream = self._device.stream()
+            self._streams = Streams.of(self._device)
+            self.stream = self._streams.compute
             self.cuda_graph = cuda_graph
             options = provider_options(index, self.stream, tf32=tf32, cuda_graph=cuda_graph)
             self._session: Any = self._opened(threads, options)
@@ -205,7 +204,24 @@ class OrtCudaSession(Closing):
         """
         batch = self._fitted(feeds)
         with self._failing():
-            return self._bound_to(batch).run(batch)
+            return self._bound.free(batch).run(batch)
+
+    def infer_many(self, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """Answers of many batches, in order and bit for bit those of `infer`.
+
+        While the GPU works on a batch, the next is asked for and copied there, and the last is copied back. A
+        batch of shapes that are new, or outputs of unknown shape, are run as by `infer`.
+
+        Args:
+            batches: One mapping a batch, as of `infer`; its arrays may change once the next one is asked for.
+
+        Yields:
+            As of `infer`, one a batch; the arrays stay as they are.
+
+        Raises:
+            EngineError: As of `infer`, in place of the answers of the batch that failed.
+        """
+        return WorkedAhead(self._fitted, self._bound.free, self._failing).answers(batches)
 
     def _fitted(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._session is None:
@@ -245,33 +261,22 @@ class OrtCudaSession(Closing):
         self._timed.append((timer, bound))
         return timer
 
-    def _bound_to(self, feeds: Mapping[str, np.ndarray]) -> Bound:
-        """The buffers for the shapes of *feeds*; those longest unused make room."""
-        shapes = tuple(feeds[tensor.name].shape for tensor in self._signature.inputs)
-        bound = self._bound.pop(shapes, None)
-        if bound is None:
-            while len(self._bound) >= _SHAPES_KEPT:
-                self._bound.pop(next(iter(self._bound))).close()
-            bound = self._new_bound(feeds)
-        self._bound[shapes] = bound
-        return bound
-
     def _new_bound(self, feeds: Mapping[str, np.ndarray]) -> Bound:
         self._graphs += 1
         graph = self._graphs if self.cuda_graph else None
-        return Bound(self._session, self._device, self.stream, feeds, self._signature, graph)
+        return Bound(self._session, self._device, self._streams, feeds, self._signature, graph)
 
     def close(self) -> None:
         """Frees the session and its memory; a second time does nothing."""
         if self._session is None:
             return
         with suppress(BackendError):  # work that failed is told where it failed
-            self.stream.synchronize()
-        for timer, _ in self._timed:
+            for stream in self._streams:
+                stream.synchronize()
+        for timer, bound in self._timed:
             timer.close()
-        for bound in (*self._bound.values(), *(bound for _, bound in self._timed)):
             bound.let_go()
+        self._bound.let_go()
         self._timed.clear()
-        self._bound.clear()
         self._session = None  # before the stream that it works on
         self._device.close()

@@ -1,4 +1,4 @@
-"""Images held in arrays: .npz archives, .npy files (memory-mapped) and numpy arrays in memory."""
+"""Images held in arrays: .npz archives and numpy arrays in memory, .npy files read as needed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
 from trtcheck import digests
 from trtcheck.data.labels import check_labels
+from trtcheck.data.npy import Header, Rows, open_rows, read_header
 from trtcheck.errors import DataError
 
 LABELS = "labels"
@@ -35,7 +35,7 @@ _UNREADABLE = (
     lzma.LZMAError,
 )
 
-Header = tuple[tuple[int, ...], "np.dtype[Any]"]
+Arrays = Mapping[str, np.ndarray | Rows]
 
 
 class ArrayImages:
@@ -53,20 +53,20 @@ class ArrayImages:
         name: str,
         count: int,
         labels: np.ndarray | None,
-        load: Callable[[], Mapping[str, np.ndarray]],
+        load: Callable[[], Arrays],
     ) -> None:
         self.name = name
         self.labels = labels
         self.class_names: tuple[str, ...] | None = None
         self._count = count
         self._load = load
-        self._loaded: Mapping[str, np.ndarray] | None = None
+        self._loaded: Arrays | None = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self._count
 
-    def _arrays(self) -> Mapping[str, np.ndarray]:
+    def _arrays(self) -> Arrays:
         with self._lock:
             if self._loaded is None:
                 self._loaded = self._load()
@@ -74,8 +74,11 @@ class ArrayImages:
 
     def read(self, start: int, stop: int) -> Mapping[str, np.ndarray]:
         """Copies of the images *start* to *stop* (exclusive) by array name."""
-        # A copy, so that a memory map is read here, in the thread that prefetches.
-        return {name: np.array(array[start:stop]) for name, array in self._arrays().items()}
+        # Read or copied here, in the thread that prefetches, also of a memory map.
+        return {
+            name: array[start:stop] if isinstance(array, Rows) else np.array(array[start:stop])
+            for name, array in self._arrays().items()
+        }
 
     def digest(self) -> str:
         """Digest of names, dtypes, shapes and contents, however they are stored."""
@@ -86,21 +89,9 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _read_header(stream: IO[bytes]) -> Header:
-    """Shape and dtype that an .npy stream states; its content is not read."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise ValueError(f".npy format {version} (arrays of records) cannot be used")
-    return shape, dtype
-
-
 def _check_header(name: str, header: Header, where: str) -> None:
     """Raises DataError unless an array is readable without pickle and has an axis of images."""
-    shape, dtype = header
+    shape, dtype, _ = header
     if dtype.hasobject:
         raise DataError(
             f"array '{name}' would need pickle, which is never loaded",
@@ -126,7 +117,7 @@ def _count(headers: Mapping[str, Header], where: str) -> int:
         )
     for name, header in headers.items():
         _check_header(name, header, where)
-    counts = {name: shape[0] for name, (shape, _) in headers.items()}
+    counts = {name: shape[0] for name, (shape, *_) in headers.items()}
     if len(set(counts.values())) > 1:
         raise DataError(
             "the arrays differ in their number of images",
@@ -134,12 +125,12 @@ def _count(headers: Mapping[str, Header], where: str) -> int:
             expected="one length of the first axis",
             found=", ".join(f"{name}: {count}" for name, count in counts.items()),
         )
-    if any(0 in shape for shape, _ in headers.values()):
+    if any(0 in shape for shape, *_ in headers.values()):
         raise DataError(
             "the data set is empty",
             where=where,
             expected="at least one image",
-            found=", ".join(f"{name} {shape}" for name, (shape, _) in headers.items()),
+            found=", ".join(f"{name} {shape}" for name, (shape, *_) in headers.items()),
         )
     return next(iter(counts.values()))
 
@@ -158,7 +149,7 @@ def from_memory(
     Raises:
         DataError: The arrays are empty, differ in length, hold objects, or the labels do not fit.
     """
-    count = _count({key: (array.shape, array.dtype) for key, array in arrays.items()}, name)
+    count = _count({key: Header(array.shape, array.dtype) for key, array in arrays.items()}, name)
     if labels is not None:
         labels = check_labels(labels, count, classes=classes, where=name)
     return ArrayImages(name, count, labels, lambda: arrays)
@@ -172,7 +163,7 @@ def _npz_headers(path: Path, where: str) -> dict[str, Header]:
             for member in archive.namelist():
                 if member.endswith(".npy"):
                     with archive.open(member) as stream:
-                        headers[member.removesuffix(".npy")] = _read_header(stream)
+                        headers[member.removesuffix(".npy")] = read_header(stream)
     except _UNREADABLE as error:
         array = f"array '{member.removesuffix('.npy')}' " if member else ""
         raise DataError(
@@ -219,15 +210,12 @@ def from_npz(path: Path, classes: Sequence[str] | None, where: str) -> ArrayImag
     )
 
 
-def _npy(path: Path, name: str, where: str) -> np.ndarray:
-    """The .npy file at *path*, memory-mapped; an empty array is returned as such."""
+def _npy(path: Path, name: str, where: str) -> np.ndarray | Rows:
+    """The .npy file at *path*, of which nothing but the header was read."""
     try:
         with path.open("rb") as stream:
-            shape, dtype = _read_header(stream)
-        _check_header(name, (shape, dtype), where)
-        if 0 in shape:
-            return np.empty(shape, dtype)  # cannot be mapped; refused for being empty
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            _check_header(name, read_header(stream), where)
+        return open_rows(path)
     except _UNREADABLE as error:
         raise DataError(
             f"array '{name}' cannot be read",
@@ -235,11 +223,10 @@ def _npy(path: Path, name: str, where: str) -> np.ndarray:
             expected="a file written by numpy.save",
             found=_reason(error),
         ) from error
-    return array
 
 
 def from_npy(files: Mapping[str, Path], classes: Sequence[str] | None, name: str, role: str) -> ArrayImages:
-    """Memory-mapped .npy *files* by array name, ``labels`` one of them or absent.
+    """The .npy *files* by array name, ``labels`` one of them or absent; images are read when asked for.
 
     Args:
         files: Path of an .npy file by array name.
@@ -258,10 +245,11 @@ def from_npy(files: Mapping[str, Path], classes: Sequence[str] | None, name: str
             )
     arrays = {key: _npy(path, key, where[key]) for key, path in files.items()}
     values = arrays.pop(LABELS, None)
-    count = _count({key: (array.shape, array.dtype) for key, array in arrays.items()}, f"{name} ({role})")
+    headers = {key: Header(array.shape, array.dtype) for key, array in arrays.items()}
+    count = _count(headers, f"{name} ({role})")
     labels = None
     if values is not None:
         labels = check_labels(
-            values, count, classes=classes, where=where[LABELS], name=str(files[next(iter(arrays))])
+            values[:], count, classes=classes, where=where[LABELS], name=str(files[next(iter(arrays))])
         )
     return ArrayImages(name, count, labels, lambda: arrays)

@@ -1,9 +1,10 @@
-"""Batches of preprocessed images, made ahead of the consumer in a background thread."""
+"""Batches of preprocessed images, made ahead of the consumer in background threads."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,8 +13,18 @@ import numpy as np
 from trtcheck.case import InputSpec
 from trtcheck.data import Images
 from trtcheck.data.preprocess import check_fit, preprocess
+from trtcheck.environment import usable_cores
 from trtcheck.errors import DataError
 from trtcheck.model import Signature
+
+TOGETHER_IMAGES = 256
+"""Images that are read and preprocessed at once, at most, where batches are smaller: so many that numpy's
+cost of a call does not count."""
+TOGETHER_BYTES = 8 << 20
+"""What such images may take, as they are fed."""
+AHEAD_BYTES = 512 << 20
+"""What is made ahead, at most; one piece is in any case."""
+_MOST_MAKERS = 6
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,12 @@ def batches(
     start: int = 0,
     stop: int | None = None,
     prefetch: int = 2,
+    together: int = TOGETHER_IMAGES,
 ) -> Iterator[Batch]:
     """Cuts *images* into batches and preprocesses them; memory does not grow with their number.
+
+    Reading is one thread's work at a time, for sources need not be thread-safe. Preprocessing takes a quarter
+    of the cores: a GPU is quicker than one.
 
     Args:
         images: The data.
@@ -51,10 +66,12 @@ def batches(
         size: Images a batch, where the model leaves it open.
         start: First image.
         stop: Image to stop before; None for all.
-        prefetch: Batches made ahead while the consumer works on one; 0 makes none ahead.
+        prefetch: Pieces of one or several batches made ahead for each core that makes them, while the
+            consumer works on one; 0 makes none ahead.
+        together: Images that small batches are made of at once, see `TOGETHER_IMAGES`.
 
     Returns:
-        An iterator; closing it early ends the background thread.
+        An iterator; closing it early ends the background threads.
 
     Raises:
         DataError: The data do not fit the model (at once), or a later image cannot be used (when its batch
@@ -68,43 +85,106 @@ def batches(
     size = size if fixed is None else fixed
     if size < 1 or prefetch < 0:
         raise ValueError(f"batch size {size}, prefetch {prefetch}")
-    check_fit(images, signature, spec)
+    row = check_fit(images, signature, spec)
+    cutter = _Cutter(images, signature, spec, size, stop)
+    count = max(1, min(together, TOGETHER_BYTES // max(1, row)) // size)
+    makers = max(1, min(_MOST_MAKERS, usable_cores() // 4))
+    ahead = min(prefetch * makers, AHEAD_BYTES // max(1, row * size * count))
+    firsts = range(start, stop, size * count)
+    return _ahead(lambda first: cutter.piece(first, count), firsts, max(ahead, min(prefetch, 1)), makers)
 
-    def make(first: int) -> Batch:
-        return _batch(images, signature, spec, first, min(first + size, stop), fixed)
 
-    return _ahead(make, range(start, stop, size), prefetch)
+@dataclass(frozen=True)
+class _Piece:
+    """Neighbouring batches that were made at once.
+
+    Attributes:
+        batches: The batches, or those before *error*.
+        error: What is wrong with the batch that follows.
+    """
+
+    batches: Sequence[Batch]
+    error: Exception | None = None
 
 
-def _ahead(make: Callable[[int], Batch], firsts: Iterable[int], prefetch: int) -> Iterator[Batch]:
-    """Yields ``make(first)`` in order, *prefetch* results ahead; an error is raised where it is due."""
-    # One worker: sources need not be thread-safe. Leaving the block joins it, whatever the consumer does.
-    with ThreadPoolExecutor(1, thread_name_prefix="trtcheck-prefetch") as pool:
-        pending: deque[Future[Batch]] = deque()
+def _ahead(make: Callable[[int], _Piece], firsts: range, ahead: int, makers: int) -> Iterator[Batch]:
+    """Yields what ``make(first)`` makes in order, *ahead* pieces ahead; an error is raised when it is due."""
+    # Leaving the block joins the threads, whatever the consumer does.
+    with ThreadPoolExecutor(makers, thread_name_prefix="trtcheck-prefetch") as pool:
+        pending: deque[Future[_Piece]] = deque()
         try:
             for first in firsts:
                 pending.append(pool.submit(make, first))
-                if len(pending) > prefetch:
-                    yield pending.popleft().result()
+                if len(pending) > ahead:
+                    yield from _told(pending.popleft().result())
             while pending:
-                yield pending.popleft().result()
+                yield from _told(pending.popleft().result())
         finally:
             for future in pending:
                 future.cancel()
 
 
-def _batch(
-    images: Images, signature: Signature, spec: InputSpec, start: int, stop: int, padded: int | None
-) -> Batch:
-    """Images *start* to *stop*, padded to *padded* rows unless that is None."""
-    feeds = read_feeds(images, signature, spec, start, stop)
-    count = stop - start
-    if padded is not None and padded > count:
-        feeds = {
-            name: np.concatenate([feed, np.repeat(feed[-1:], padded - count, axis=0)])
-            for name, feed in feeds.items()
-        }
-    return Batch(start, count, feeds)
+def _told(piece: _Piece) -> Iterator[Batch]:
+    yield from piece.batches
+    if piece.error is not None:
+        raise piece.error
+
+
+class _Cutter:
+    """Makes batches out of images that one thread reads at a time.
+
+    Args:
+        images: The data.
+        signature: The model's inputs.
+        spec: Preprocessing.
+        size: Images a batch.
+        stop: Image to stop before.
+    """
+
+    def __init__(self, images: Images, signature: Signature, spec: InputSpec, size: int, stop: int) -> None:
+        self._images = images
+        self._signature = signature
+        self._spec = spec
+        self._size = size
+        self._stop = stop
+        self._reading = threading.Lock()
+
+    def piece(self, first: int, count: int) -> _Piece:
+        """The *count* batches from image *first* on, or as many as there are."""
+        stop = min(first + self._size * count, self._stop)
+        try:
+            return _Piece(self._cut(first, stop))
+        except Exception:
+            if stop - first <= self._size:
+                raise
+        made: list[Batch] = []
+        for start in range(first, stop, self._size):
+            try:
+                made += self._cut(start, min(start + self._size, stop))
+            except Exception as error:  # noqa: BLE001  raised when its batch is due
+                return _Piece(made, error)
+        return _Piece(made)  # what failed was of no batch alone
+
+    def _cut(self, first: int, stop: int) -> list[Batch]:
+        with self._reading:
+            arrays = read_arrays(self._images, first, stop)
+        feeds = preprocess(arrays, self._signature, self._spec, where=self._images.name, start=first)
+        return [
+            self._batch(
+                {name: feed[start : start + self._size] for name, feed in feeds.items()}, first + start
+            )
+            for start in range(0, stop - first, self._size)
+        ]
+
+    def _batch(self, feeds: dict[str, np.ndarray], start: int) -> Batch:
+        """A batch of *feeds*, padded where the model fixes its size."""
+        count = min(self._size, self._stop - start)
+        if self._signature.fixed_batch is not None and self._size > count:
+            feeds = {
+                name: np.concatenate([feed, np.repeat(feed[-1:], self._size - count, axis=0)])
+                for name, feed in feeds.items()
+            }
+        return Batch(start, count, feeds)
 
 
 def read_feeds(
@@ -114,6 +194,15 @@ def read_feeds(
 
     Raises:
         DataError: An image cannot be used.
+    """
+    return preprocess(read_arrays(images, start, stop), signature, spec, where=images.name, start=start)
+
+
+def read_arrays(images: Images, start: int, stop: int) -> Mapping[str, np.ndarray]:
+    """Images *start* to *stop* as the source holds them, by array name.
+
+    Raises:
+        DataError: The source returns another number of images.
     """
     arrays = images.read(start, stop)
     count = stop - start
@@ -125,4 +214,4 @@ def read_feeds(
                 expected=f"{count}, for images {start} to {stop}",
                 found=len(array),
             )
-    return preprocess(arrays, signature, spec, where=images.name, start=start)
+    return arrays

@@ -116,10 +116,18 @@ class FolderImages:
 
     def digest(self) -> str:
         """Digest of relative names, file contents, resize, crop and colour."""
+        return self.digest_of(0, len(self))
+
+    def digest_of(self, start: int, stop: int) -> str:
+        """The same of the images *start* to *stop* (exclusive); nothing is decoded.
+
+        Raises:
+            DataError: A file cannot be read.
+        """
         digest = digests.of_json(
             {"resize": self._spec.resize, "crop": self._spec.crop, "color": self._spec.color}
         )
-        for file in self._files:
+        for file in self._files[start:stop]:
             try:
                 content = digests.of_files([file])
             except OSError as error:

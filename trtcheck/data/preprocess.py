@@ -16,8 +16,11 @@ from trtcheck.errors import DataError
 from trtcheck.model import Signature, Tensor
 
 
-def check_fit(images: Images, signature: Signature, spec: InputSpec) -> None:
+def check_fit(images: Images, signature: Signature, spec: InputSpec) -> int:
     """Checks on the first image that *images* can be fed to a model with *signature*.
+
+    Returns:
+        The bytes that an image is fed as.
 
     Raises:
         DataError: Names, shapes, types or the preprocessing do not fit, or the batch sizes of the
@@ -33,7 +36,8 @@ def check_fit(images: Images, signature: Signature, spec: InputSpec) -> None:
             expected="one batch size, or an open one, for all inputs",
             found="; ".join(str(t) for t in signature.inputs),
         )
-    preprocess(images.read(0, 1), signature, spec, where=images.name, start=0)
+    feeds = preprocess(images.read(0, 1), signature, spec, where=images.name, start=0)
+    return sum(feed.nbytes for feed in feeds.values())
 
 
 def preprocess(

@@ -193,7 +193,7 @@ def feeds(case: Case, resolved: Resolved, batch: int) -> dict[str, np.ndarray]:
     """The first images of the evaluation data as one batch; where they are fewer, they come again.
 
     Raises:
-        CaseError: The model's batch size is fixed, and another one.
+        CaseError: The model's batch size is fixed, and another one, or there is no memory for so many images.
         DataError: An image cannot be used.
     """
     import numpy as np
@@ -201,8 +201,17 @@ def feeds(case: Case, resolved: Resolved, batch: int) -> dict[str, np.ndarray]:
     from trtcheck.data.batches import read_feeds
 
     require_batch(case, resolved, batch)
-    once = read_feeds(resolved.images, resolved.signature, case.input, 0, min(batch, len(resolved.images)))
-    return {name: np.ascontiguousarray(array[np.arange(batch) % len(array)]) for name, array in once.items()}
+    count = min(batch, len(resolved.images))
+    try:
+        once = read_feeds(resolved.images, resolved.signature, case.input, 0, count)
+        rows = np.arange(batch) % count
+        return {name: np.ascontiguousarray(array[rows]) for name, array in once.items()}
+    except MemoryError as error:
+        raise CaseError(
+            f"{case.name} cannot be timed at batch {batch}: there is no memory for so many images",
+            expected="a batch whose inputs fit into memory", found=error,
+            hint=f"smaller batches in [models.{case.name}.latency]",
+        ) from error  # fmt: skip
 
 
 def require_batch(case: Case, resolved: Resolved, batch: int) -> None:

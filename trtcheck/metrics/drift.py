@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
@@ -66,39 +67,17 @@ class OutputDrift:
             candidate: Numbers of the engine, same shape.
             start: Index of the first image.
         """
-        old = reference.reshape(len(reference), -1).astype(np.float64)
-        new = candidate.reshape(len(candidate), -1).astype(np.float64)
-        was_finite = np.isfinite(old)
-        nan = np.isnan(new) & ~np.isnan(old)
-        inf = np.isinf(new) & was_finite
-        bad = np.flatnonzero((nan | inf).any(axis=1))
-        both = was_finite & np.isfinite(new)
-        a, b = old[both], new[both]
-        with np.errstate(over="ignore"):  # FP64 may leave its own range; the figure is infinite then
-            error = np.abs(b - a)
-            nonzero = a != 0
-            relative = error[nonzero] / np.abs(a[nonzero])
-            squares = float(error @ error), float(a @ a), float(b @ b), float(a @ b)
-        exact, errors = (0, ()) if reference.dtype.kind in "iub" else _by_size(error)
+        old, new = reference.reshape(-1), candidate.reshape(-1)
+        sums = _Sums(min(old.size, _BLOCK), integers=reference.dtype.kind in "iub")
+        for first in range(0, old.size, _BLOCK):
+            sums.add(old[first : first + _BLOCK], new[first : first + _BLOCK], first)
+        bad = None if sums.first_bad is None else start + sums.first_bad // (old.size // len(reference))
         return cls(
-            name=name,
-            elements=old.size,
-            different=int((~((old == new) | (np.isnan(old) & np.isnan(new)))).sum()),
-            nan=int(nan.sum()),
-            inf=int(inf.sum()),
-            first_bad=start + int(bad[0]) if bad.size else None,
-            max_abs=float(error.max(initial=0.0)),
-            max_rel=float(relative.max(initial=0.0)),
-            sum_error2=squares[0],
-            sum_reference2=squares[1],
-            sum_candidate2=squares[2],
-            sum_product=squares[3],
-            low=float(a.min(initial=np.inf)),
-            high=float(a.max(initial=-np.inf)),
-            finite=int(both.sum()),
-            exact=exact,
-            errors=errors,
-        )
+            name=name, elements=old.size, different=sums.different, nan=sums.nan, inf=sums.inf, first_bad=bad,
+            max_abs=sums.max_abs, max_rel=sums.max_rel, sum_error2=sums.error2,
+            sum_reference2=sums.reference2, sum_candidate2=sums.candidate2, sum_product=sums.product,
+            low=sums.low, high=sums.high, finite=sums.finite, exact=sums.exact, errors=sums.errors,
+        )  # fmt: skip
 
     def __add__(self, other: OutputDrift) -> OutputDrift:
         """The drift over both sets of images."""
@@ -155,13 +134,106 @@ class OutputDrift:
 
 _BIAS = 1023
 """Of the exponent of a float64."""
+_EXPONENTS = 2048
+"""How many there are."""
+_BLOCK = 16_384
+"""Elements that are looked at together: their float64 copies stay in a core's cache."""
 
 
-def _by_size(error: np.ndarray) -> tuple[int, tuple[tuple[int, int], ...]]:
-    r"""How many absolute *error*\ s (float64, N) are zero, and how many of the others have which exponent."""
-    # The exponent stands in the bits: a logarithm of every element would cost more than all else here.
-    counts = np.bincount(error.view(np.int64) >> 52, minlength=1)
-    # Zero shares its exponent with what is too small for a normal number.
-    exact = error.size - int(np.count_nonzero(error)) if counts[0] else 0
-    counts[0] -= exact
-    return exact, tuple((int(e) - _BIAS, int(counts[e])) for e in np.flatnonzero(counts))
+@final
+class _Sums:
+    """The figures of an `OutputDrift`, added up block by block; attributes are named as there.
+
+    Args:
+        room: Elements of the largest block.
+        integers: Whether the reference's elements are integers, whose errors have no sizes.
+    """
+
+    def __init__(self, room: int, *, integers: bool) -> None:
+        self._integers = integers
+        self._old, self._new, self._error, self._work = np.empty((4, room))
+        self._sizes = np.zeros(_EXPONENTS, np.int64)
+        self.different = self.nan = self.inf = self.finite = self.exact = 0
+        self.first_bad: int | None = None
+        self.max_abs = self.max_rel = 0.0
+        self.error2 = self.reference2 = self.candidate2 = self.product = 0.0
+        self.low, self.high = math.inf, -math.inf
+
+    @property
+    def errors(self) -> tuple[tuple[int, int], ...]:
+        """Errors by their exponents."""
+        return tuple((int(e) - _BIAS, int(self._sizes[e])) for e in np.flatnonzero(self._sizes))
+
+    def add(self, reference: np.ndarray, candidate: np.ndarray, first: int) -> None:
+        """Adds one block (n,), whose first element has the index *first*."""
+        n = len(reference)
+        old, new, error, work = self._old[:n], self._new[:n], self._error[:n], self._work[:n]
+        np.copyto(old, reference, casting="unsafe")
+        np.copyto(new, candidate, casting="unsafe")
+        # FP64 may leave its own range; the figure is infinite then.
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(new, old, out=error)
+            error2 = _product(error, error)
+            if not math.isfinite(error2):  # as it is wherever an element is not
+                old, new = self._numbers(old, new, first)
+                error, work = new - old, work[: len(old)]
+                error2 = _product(error, error)
+            if old.size:
+                self._add_numbers(old, new, np.abs(error, out=error), work)
+        self.error2 += error2
+
+    def _numbers(self, old: np.ndarray, new: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Counts what is not finite; returns the elements that are so on both sides."""
+        was_finite = np.isfinite(old)
+        nan = np.isnan(new) & ~np.isnan(old)
+        inf = np.isinf(new) & was_finite
+        bad = np.flatnonzero(nan | inf)
+        if bad.size and self.first_bad is None:
+            self.first_bad = first + int(bad[0])
+        self.nan += int(np.count_nonzero(nan))
+        self.inf += int(np.count_nonzero(inf))
+        both = was_finite & np.isfinite(new)
+        same = (old == new) | (np.isnan(old) & np.isnan(new))
+        self.different += int(np.count_nonzero(~both & ~same))
+        return old[both], new[both]
+
+    def _add_numbers(self, old: np.ndarray, new: np.ndarray, error: np.ndarray, work: np.ndarray) -> None:
+        """Adds finite elements with their absolute errors; *work* is written to."""
+        self.finite += old.size
+        self.low = min(self.low, float(old.min()))
+        self.high = max(self.high, float(old.max()))
+        squares = _product(old, old)
+        self.reference2 += squares
+        largest = float(error.max())
+        if largest == 0:  # an engine that is the reference: there is nothing more to find
+            self.candidate2 += squares
+            self.product += squares
+            self.exact += 0 if self._integers else old.size
+            return
+        self.candidate2 += _product(new, new)
+        self.product += _product(old, new)
+        self.max_abs = max(self.max_abs, largest)
+        np.abs(old, out=work)
+        if work.min() == 0:
+            np.putmask(work, work == 0, np.inf)  # nothing is relative to zero
+        self.max_rel = max(self.max_rel, float(np.divide(error, work, out=work).max()))
+        wrong = int(np.count_nonzero(error))
+        self.different += wrong
+        if not self._integers:
+            self.exact += old.size - wrong
+            self._add_sizes(error, old.size - wrong, work.view(np.int64))
+
+    def _add_sizes(self, error: np.ndarray, exact: int, work: np.ndarray) -> None:
+        """Counts exponents of absolute errors, of which *exact* are zero."""
+        # They stand in the bits: a logarithm of every element would cost more than all else here.
+        self._sizes += np.bincount(np.right_shift(error.view(np.int64), 52, out=work), minlength=_EXPONENTS)
+        self._sizes[0] -= exact  # zero shares its exponent with what is too small for a normal number
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> float:
+    """Inner product of float64 (n,).
+
+    Not by BLAS: OpenBLAS takes threads from 10 000 elements on, which take the cores from inference, and the
+    last digits would depend on their number.
+    """
+    return float(np.einsum("i,i->", a, b))

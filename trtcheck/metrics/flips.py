@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trtcheck.metrics.scores import answers, probabilities, top
+from trtcheck.metrics.scores import Best, answers, probabilities, top
 
 KEPT = 100
 """How many flips are kept: those that lost most confidence in the reference's answer."""
@@ -70,7 +70,10 @@ class Flips:
     worst: tuple[Flip, ...] = ()
 
     @classmethod
-    def of(cls, truth: np.ndarray, reference: np.ndarray, candidate: np.ndarray, start: int = 0) -> Flips:
+    def of(
+        cls, truth: np.ndarray, reference: np.ndarray, candidate: np.ndarray, start: int = 0,
+        best: Best | None = None,
+    ) -> Flips:  # fmt: skip
         """Flips of one batch.
 
         Args:
@@ -78,8 +81,9 @@ class Flips:
             reference: Class scores of the reference (N, C).
             candidate: Class scores of the engine (N, C).
             start: Index of the first image.
+            best: The `answers` to both, where they are known.
         """
-        before, after = answers(reference), answers(candidate)
+        before, after = (answers(reference), answers(candidate)) if best is None else best
         changed = np.flatnonzero(before != after)
         if not changed.size:
             return cls(images=len(truth))

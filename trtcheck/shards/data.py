@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trtcheck import digests
+from trtcheck.data.ranges import digest_of_range
 from trtcheck.shards.files import elsewhere
 from trtcheck.shards.task import Cut
 
@@ -17,21 +17,14 @@ if TYPE_CHECKING:
     from trtcheck.case import Case
     from trtcheck.data import Images, Source
 
-_AT_ONCE = 64
-"""Images that are read at once for their digest, which depends on it."""
-
 
 def span_digest(images: Images, span: range) -> str:
-    """Digest of names, dtypes, shapes and contents of the inputs *span*.
+    """Digest of the inputs *span*, see `trtcheck.data.ranges.digest_of_range`.
 
     Raises:
         DataError: An image cannot be read.
     """
-    found = []
-    for start in range(span.start, span.stop, _AT_ONCE):
-        arrays = images.read(start, min(start + _AT_ONCE, span.stop))
-        found.append({name: digests.of_array(np.asarray(array)) for name, array in arrays.items()})
-    return digests.of_json(found)
+    return digest_of_range(images, span.start, span.stop)
 
 
 def is_in_memory(source: Source) -> bool:
