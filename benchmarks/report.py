@@ -162,6 +162,9 @@ def record(engine: str) -> dict[str, Any]:
         "cached": True, "lowered": lowered, "notes": [], "checks": [check.value for check in Check],
         "facts": {"nodes": 148, "types": {"FLOAT16": 62, "quantized": 83}, "engine_bytes": 25_412_344},
         "environment": environment.fingerprint(BackendInfo("tensorrt", "10.16", "NVIDIA H100", "")),
+        "reference": {
+            "provider": "onnxruntime-cuda", "version": "1.31.1", "device": "NVIDIA H100", "reason": "auto",
+        },
         "model": {
             "path": "model.onnx", "digest": "sha256:" + "1" * 64,
             "inputs": ["images: float32[?, 3, 224, 224]"], "outputs": ["logits: float32[?, 1000]"],

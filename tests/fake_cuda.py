@@ -72,6 +72,7 @@ class FakeDriver(ModuleType):
         self._memory: dict[int, Any] = {}
         self._work: dict[int, list[Callable[[], None]]] = {}
         self._capture: list[Callable[[], None]] | None = None
+        self._retained = self._context = 0
         self._next = 1000
 
     def __getattribute__(self, name: str) -> Any:
@@ -125,11 +126,15 @@ class FakeDriver(ModuleType):
         return CUresult.CUDA_SUCCESS, 80 * 2**20
 
     def cuDevicePrimaryCtxRetain(self, _device: int) -> tuple[CUresult, int]:
-        return self._made("context")
+        # One context a GPU, as CUDA has it: whoever retains it again gets the same.
+        self._retained += 1
+        if self._retained == 1:
+            self._context = self._made("context")[1]
+        return CUresult.CUDA_SUCCESS, self._context
 
     def cuDevicePrimaryCtxRelease(self, _device: int) -> tuple[CUresult]:
-        context = next(handle for handle, kind in self.held.items() if kind == "context")
-        return self._dropped(context)
+        self._retained -= 1
+        return (CUresult.CUDA_SUCCESS,) if self._retained > 0 else self._dropped(self._context)
 
     def cuCtxSetCurrent(self, context: int) -> tuple[CUresult]:
         return (CUresult.CUDA_SUCCESS if context in self.held else CUresult.CUDA_ERROR_INVALID_HANDLE,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from trtcheck import backends
@@ -10,6 +12,9 @@ from trtcheck.environment import is_installed
 from trtcheck.errors import BackendError
 from trtcheck.runtime import Runtime
 from trtcheck.settings import read_settings
+
+SERIAL = SimpleNamespace(option=SimpleNamespace(dist="no"))
+"""The configuration of a run without pytest-xdist, as far as it is asked."""
 
 
 @pytest.mark.parametrize("name", FASTEST_FIRST)
@@ -49,7 +54,7 @@ def test_what_is_installed_and_broken_is_passed_over_by_auto_and_told_fake(tmp_p
     assert backend.info.name == "onnxruntime-cpu"
     assert "not onnxruntime-cuda: its libraries cannot be loaded found: libcudnn.so.9" in backend.info.reason
     settings = read_settings({}, {}, invoked_in=tmp_path, root=tmp_path)
-    told = Runtime(settings, None, None).ran_elsewhere(
+    told = Runtime(settings, SERIAL, None).ran_elsewhere(
         {"name": "onnxruntime-cpu", "reason": backend.info.reason}
     )
     assert told is not None
@@ -60,7 +65,7 @@ def test_what_is_installed_and_broken_is_passed_over_by_auto_and_told_fake(tmp_p
 
 def test_where_the_header_was_right_nothing_more_is_told(tmp_path):
     def runtime(**options: str) -> Runtime:
-        return Runtime(read_settings(options, {}, invoked_in=tmp_path, root=tmp_path), None, None)
+        return Runtime(read_settings(options, {}, invoked_in=tmp_path, root=tmp_path), SERIAL, None)
 
     ran = {"name": "onnxruntime-cpu", "reason": "auto"}
     assert runtime(engine="fp16").ran_elsewhere(ran) is None

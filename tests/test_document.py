@@ -168,8 +168,12 @@ def test_sections_inside_have_exactly_the_promised_fields(report):
         "device",
         "reason",
         "driver",
+        "settings",
     }
-    assert set(report["environment"]["backend"]) == {"name", "version", "device", "reason", "driver"}
+    of_backend = {"name", "version", "device", "reason", "driver", "settings"}
+    assert set(report["environment"]["backend"]) == of_backend
+    assert set(engine["reference"]) == {"provider", "version", "device", "reason"}
+    assert named(tables[1]["reference"]) - {"onnxruntime-cpu", "onnxruntime-cuda"} == set(engine["reference"])
     assert set(report["run"]) == named(PROMISED["top"]["run"])
     for name in ("model", "data", "calibration"):
         assert set(model[name]) == named(tables[0][name]), name

@@ -168,6 +168,46 @@ def test_memory_that_nobody_measured_passes_no_limit():
     assert known.verdict is FAIL
 
 
+ON_GPU = {"computes": {"a": "fp16"}, "providers": {"CUDAExecutionProvider": 9}, "on_cpu": {}}
+SPLIT = {
+    **ON_GPU, "on_cpu": {"Conv": 1, "NonZero": 2, "Gather": 2},
+    "providers": {"CUDAExecutionProvider": 4, "CPUExecutionProvider": 5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "limit", "verdict"), [(ON_GPU, 0, PASS), (SPLIT, 5, PASS), (SPLIT, 4, FAIL), (SPLIT, 0, FAIL)]
+)
+def test_nodes_that_onnxruntime_leaves_to_the_cpu_are_gated(facts, limit, verdict):
+    outcome = check("fp16", facts, gates=Gates(cpu_nodes=limit), backend="onnxruntime-cuda")
+    assert outcome.verdict is verdict
+    told = f"5 nodes run on the CPU (2 Gather, 2 NonZero, 1 Conv), limit cpu_nodes = {limit}"
+    assert (outcome.message == told) is (verdict is FAIL)
+    assert not any("cpu_nodes" in note for note in outcome.notes)
+    assert check("fp16", facts, backend="onnxruntime-cuda").verdict is PASS
+
+
+def test_of_many_operators_on_the_cpu_the_most_frequent_are_told():
+    many = {**SPLIT, "on_cpu": {f"Op{k}": k for k in range(1, 12)}}
+    outcome = check("fp16", many, gates=Gates(cpu_nodes=0), backend="onnxruntime-cuda")
+    assert "66 nodes run on the CPU (11 Op11, 10 Op10, " in outcome.message
+    assert "4 Op4 and 6 of other operators)" in outcome.message
+
+
+def test_a_backend_without_placement_is_not_judged_by_it_and_says_so():
+    facts = {"computes": {"a": "fp16"}}
+    outcome = check("fp16", facts, gates=Gates(cpu_nodes=0), backend="tensorrt")
+    assert outcome.verdict is PASS
+    assert outcome.notes[-1].startswith("cpu_nodes = 0 does not apply: tensorrt leaves no nodes to another")
+
+
+def test_a_placement_that_onnxruntime_does_not_tell_passes_no_limit():
+    facts = {**ON_GPU, "providers": {}}
+    outcome = check("fp16", facts, gates=Gates(cpu_nodes=0), backend="onnxruntime-cuda")
+    assert outcome.verdict is INCONCLUSIVE
+    assert "cpu_nodes cannot be judged: this onnxruntime-cuda does not tell" in outcome.message
+
+
 def test_what_tensorrt_built_beside_is_judged_too():
     facts = {"computes": {"a": "fp16"}, "engine_bytes": 10}
     rtx = built({"nodes": 3, "computes": {"a": "fp16"}}, backend="tensorrt-rtx", notes=("rtx said",))

@@ -94,6 +94,12 @@ def record(**changed: Any) -> dict[str, Any]:
         "facts": {"nodes": 5, "types": {"FLOAT16": 5}},
         "notes": [],
         "environment": environment.fingerprint(backend),
+        "reference": {
+            "provider": "onnxruntime-cpu",
+            "version": "1.2.3",
+            "device": "a processor",
+            "reason": "the only one here",
+        },
         "model": {
             "path": "model.onnx",
             "digest": "sha256:model",

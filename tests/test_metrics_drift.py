@@ -144,3 +144,31 @@ def test_integers_are_in_no_bin():
     for dtype in (np.int64, np.uint8, bool):
         drift = OutputDrift.of("y", np.array([[0, 1]], dtype), np.array([[1, 1]], dtype))
         assert (drift.exact, drift.errors, drift.finite) == (0, (), 2)
+
+
+def test_more_elements_than_are_looked_at_together_are_all_counted():
+    rng = np.random.default_rng(3)
+    old = rng.standard_normal((5, 3, 4001)).astype(np.float32)
+    new = (old + 1e-3 * rng.standard_normal(old.shape)).astype(np.float32)
+    new[4, 2, 4000] = old[4, 2, 4000] + 2
+    drift = OutputDrift.of("y", old, new, 100)
+    a, b = old.astype(float), new.astype(float)
+    assert (drift.elements, drift.finite, drift.different) == (a.size, a.size, int((a != b).sum()))
+    assert drift.max_abs == np.abs(b - a).max()
+    assert drift.max_rel == (np.abs(b - a) / np.abs(a)).max()
+    assert (drift.low, drift.high) == (a.min(), a.max())
+    assert drift.sum_error2 == pytest.approx(((b - a) ** 2).sum(), rel=1e-12)
+    assert drift.sum_reference2 == pytest.approx((a * a).sum(), rel=1e-12)
+    assert drift.sum_candidate2 == pytest.approx((b * b).sum(), rel=1e-12)
+    assert drift.sum_product == pytest.approx((a * b).sum(), rel=1e-12)
+    assert drift.exact + sum(count for _, count in drift.errors) == a.size
+    new[3, 2, 7] = NAN  # in the fourth image, far behind the first elements
+    assert OutputDrift.of("y", old, new, 100).first_bad == 103
+
+
+def test_an_engine_that_is_the_reference_differs_nowhere():
+    same = np.random.default_rng(4).standard_normal((3, 9000)).astype(np.float32)
+    drift = OutputDrift.of("y", same, same.copy())
+    assert (drift.different, drift.max_abs, drift.max_rel, drift.errors) == (0, 0.0, 0.0, ())
+    assert drift.exact == drift.finite == 27_000
+    assert (drift.relative_l2, drift.cosine, drift.psnr) == (0.0, pytest.approx(1.0), INF)

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy.special import log_softmax, rel_entr, softmax
 
-from trtcheck.metrics.scores import ScoreDrift, answers, in_top_k, kl_divergence, probabilities
+from trtcheck.metrics.scores import (
+    ScoreDrift,
+    answers,
+    divergences,
+    in_top_k,
+    kl_divergence,
+    probabilities,
+)
 
 NAN, INF = np.nan, np.inf
 
@@ -127,3 +134,49 @@ def test_agreement_counts_images_without_an_answer_as_disagreement():
 
 def test_nothing_seen_is_undefined_and_not_perfect():
     assert np.isnan([ScoreDrift().top1_agreement, ScoreDrift().top_k_agreement, ScoreDrift().kl_mean]).all()
+
+
+ROW = npst.arrays(
+    np.float64, 5, elements=st.one_of(st.floats(-1000, 1000), st.sampled_from([NAN, INF, -INF, 0.0]))
+)
+SHARES = npst.arrays(np.float64, 5, elements=st.floats(0.01, 1)).map(lambda row: row / row.sum())
+COARSE = SHARES.map(lambda row: np.round(row * 8) / 8)  # as an engine's few bits: the sum need not be 1
+
+
+@st.composite
+def two_sides(draw):
+    """Rows of logits, probabilities and neither, some of them the same on both sides."""
+    old = [draw(st.one_of(ROW, SHARES, st.just(np.full(5, -INF)))) for _ in range(6)]
+    new = [row if draw(st.booleans()) else draw(st.one_of(ROW, SHARES, COARSE)) for row in old]
+    return np.array(old), np.array(new)
+
+
+@settings(deadline=None)
+@given(two_sides())
+def test_divergences_are_those_of_the_probabilities(pair):
+    old, new = pair
+    expected = kl_divergence(probabilities(old), probabilities(new, old))
+    np.testing.assert_allclose(divergences(old, new), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_mass_that_is_lost_diverges_by_a_large_number():
+    found = divergences(np.array([[0.0, 0.0, -5.0]]), np.array([[0.0, -5000.0, -5.0]]))
+    assert 300 < found[0] < 400
+
+
+def test_more_scores_than_are_looked_at_together_are_all_counted():
+    rng = np.random.default_rng(6)
+    old = np.round(rng.standard_normal((30, 1500)) * 20).astype(np.float32)  # with ties
+    new = old + rng.standard_normal(old.shape).astype(np.float32)
+    labels = rng.integers(0, 1500, 30)
+    labels[::3] = old[::3].argsort(axis=1)[:, -4]
+    order = np.argsort(-old, axis=1, kind="stable")
+    expected = (order[:, :5] == labels[:, None]).any(axis=1)
+    assert expected[24:].any()
+    assert in_top_k(old, labels, 5).tolist() == expected.tolist()
+    found = ScoreDrift.of(old, new, 5)
+    pairs = zip(old.astype(float), new.astype(float), strict=True)
+    each = [rel_entr(softmax(a), softmax(b)).sum() for a, b in pairs]
+    assert (found.kl_images, found.kl_max) == (30, pytest.approx(max(each)))
+    assert found.kl_sum == pytest.approx(sum(each))
+    assert ScoreDrift.of(old, new, 5, (answers(old), answers(new))) == found

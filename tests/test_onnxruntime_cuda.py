@@ -218,6 +218,7 @@ def test_a_fake_backend_says_what_it_is(backend: OnnxRuntimeCuda, tmp_path: Path
     assert backend.numerics(plan) is Numerics.NATIVE
     assert backend.identity(plan)["tf32"] is True
     assert backend.identity(plan)["gpu"] == "Fake GPU 0"
+    assert backend.identity(plan)["settings"]["cudnn_conv_algo_search"] == "HEURISTIC"
 
 
 def test_a_fake_build_writes_the_model_as_it_is(backend: OnnxRuntimeCuda, tmp_path: Path) -> None:
@@ -228,6 +229,12 @@ def test_a_fake_build_writes_the_model_as_it_is(backend: OnnxRuntimeCuda, tmp_pa
     assert facts["engine_bytes"] == (tmp_path / "engine.onnx").stat().st_size
     assert facts["computes"] == dict.fromkeys(("conv", "dw", "pw", "gemm"), "tf32")
     assert facts["providers"].keys() == {"CPUExecutionProvider"}
+    assert facts["on_cpu"]["Conv"] == 3
+    assert sum(facts["on_cpu"].values()) == facts["providers"]["CPUExecutionProvider"]
+    assert facts["provider_options"] == {
+        "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "1",
+        "enable_cuda_graph": "0",
+    }  # fmt: skip
     assert facts["notes"][0].startswith("on the CPU, ")
     assert "3 Conv" in facts["notes"][0]
     assert steps == [1]

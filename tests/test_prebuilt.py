@@ -13,10 +13,10 @@ import pytest
 from trtcheck.backends.base import BackendInfo, BuiltEngine
 from trtcheck.backends.tensorrt import EngineFacts
 from trtcheck.case import BuildSpec, Case, EngineSpec, Numerics
+from trtcheck.comparison import batching
 from trtcheck.errors import CaseError, EngineError
 from trtcheck.model import Signature, Tensor
 from trtcheck.prebuilt import read_engine
-from trtcheck.session import _batching
 
 FP32, FP16, INT64 = np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.int64)
 IMAGE, SCORES = Tensor("image", FP32, (None, 3, 8, 8)), Tensor("scores", FP32, (None, 5))
@@ -123,12 +123,12 @@ def fixed(batch: int) -> Signature:
     ],
 )
 def test_batches_are_such_as_the_engine_takes(case, reference, engine, limits, size, padded_to):
-    signature, found = _batching(case, reference, engine, profile(*limits))  # type: ignore[arg-type]
+    signature, found = batching(case, reference, engine, profile(*limits))  # type: ignore[arg-type]
     assert (found, signature.fixed_batch) == (size, padded_to)
 
 
 def test_two_fixed_batches_that_differ_are_refused(case):
     with pytest.raises(EngineError, match="another batch size") as caught:
-        _batching(case, fixed(4), fixed(8), profile(8, 8))  # type: ignore[arg-type]
+        batching(case, fixed(4), fixed(8), profile(8, 8))  # type: ignore[arg-type]
     assert "expected: batch 4" in str(caught.value)
     assert "found:    batch 8" in str(caught.value)

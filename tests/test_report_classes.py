@@ -335,6 +335,22 @@ def test_limits_of_size_are_those_of_the_tensorrt_engine_built_besides():
     assert verdict(page, "size of the engine's file") == "fail"
 
 
+def test_nodes_left_to_the_cpu_are_a_row_where_the_backend_tells_them():
+    engine, items = evaluated("fashion", "int8", FASHION, 100, {})
+    placed = {"providers": {"CUDAExecutionProvider": 5, "CPUExecutionProvider": 2}, "on_cpu": {"Gather": 2}}
+    for limit, facts, wanted in (
+        (2, placed, ("pass", "2")), (1, placed, ("fail", "2")),
+        (0, {"providers": {}, "on_cpu": {}}, ("inconclusive", None)),
+    ):  # fmt: skip
+        items[0].update(gates={"cpu_nodes": limit}, facts=facts)
+        [page] = view.engines(document((engine, items)))
+        row = gate(page, "nodes on the CPU")
+        assert (row["verdict"].word, row["measured"], row["limit"]) == (*wanted, f"at most {limit}")
+    items[0]["facts"] = {}
+    [page] = view.engines(document((engine, items)))
+    assert not any("nodes on the CPU" in map(str, row.cells) for row in page.gates.rows)
+
+
 def test_accuracy_has_its_own_verdict_beside_those_of_top_k_and_the_baseline():
     engine, items = evaluated("fashion", "int8", FASHION, 100, {})
     item = items[2]

@@ -67,6 +67,14 @@ def test_the_command_line_comes_before_the_ini(tmp_path):
     assert found.backend == "onnxruntime"
 
 
+def test_where_the_reference_runs_is_an_option_before_it_is_a_key(tmp_path):
+    assert settings(tmp_path).reference == "auto"
+    assert settings(tmp_path, reference="cpu").reference == "cpu"
+    assert settings(tmp_path, {"reference": "cuda"}, reference="cpu").reference == "cuda"
+    with pytest.raises(OptionError, match=r"--trt-reference=cudo is not known \(did you mean cuda\?\)"):
+        settings(tmp_path, reference="cudo")
+
+
 @pytest.mark.parametrize(
     "name", ["auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
 )

@@ -105,6 +105,7 @@ kl = 0.5
 top1_agreement = 0.98
 engine_mb = 12
 memory_mb = 34.5
+cpu_nodes = 3
 test = "proven"
 key_classes = ["a", "b*"]
 pooled_drop = 0.004
@@ -173,7 +174,7 @@ fp32 = "model.onnx"
         recall_drop=0, precision_drop=0.02, accuracy_drop=1, top_k_accuracy_drop=0.03, alpha=0.05,
         classes={"b c": ClassGates(recall_drop=0.1), "b*": ClassGates(0.3, 0.4, 0.5, 0.6)},
         max_abs=3, max_rel=0.1, relative_l2=0.2, cosine=0.99,
-        kl=0.5, top1_agreement=0.98, engine_mb=12, memory_mb=34.5, test=DropTest.PROVEN,
+        kl=0.5, top1_agreement=0.98, engine_mb=12, memory_mb=34.5, cpu_nodes=3, test=DropTest.PROVEN,
         key_classes=("a", "b*"), pooled_drop=0.004, must_see=0.7, recall_floor=0.8, precision_floor=0.75,
         accuracy_floor=0.9, accuracy_target=0.999, churn=0.06, batch_tolerance=0.001, saturation=0.05,
         latency_slowdown=0.03, latency_p95_slowdown=0.1, throughput_drop=0.04,
@@ -496,6 +497,12 @@ WRONG = {
         "models.tiny.gates.engine_mb",
         "0 or more",
         "-1 (int)",
+    ),
+    "nodes on the CPU": (
+        "[models.tiny.gates]\ncpu_nodes = 1.5",
+        "models.tiny.gates.cpu_nodes",
+        "a whole number, 0 or more",
+        "1.5 (float)",
     ),
     "test": (
         "[models.tiny.gates]\ntest = 'naive'",

@@ -6,21 +6,26 @@ Batches are handed on by the chunk, some hundred images, so that small ones do n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 import numpy as np
 
 from trtcheck.data.batches import Batch
+from trtcheck.errors import EngineError
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import LoadedEngine
 
 Outputs = Mapping[str, np.ndarray]
 """Arrays by name of output; first axis the image, where there is one row an image."""
+
+Ask = Callable[[Iterator[Batch]], Iterator[Outputs]]
+"""What answers batches, one by one in order."""
 
 CHUNK_IMAGES = 512
 """Images that are compared at once, at most: so many that numpy's cost of a call does not count."""
@@ -59,7 +64,8 @@ def answered(
     """Chunks of consecutive batches with the answers of both sides, in order.
 
     An engine that works ahead by itself (``infer_many``), as those on a GPU do, and the reference are asked
-    at the same time; else one after the other, since each uses all of the processor.
+    at the same time; else one after the other, a chunk each, since each uses all of the processor and what it
+    finds in the caches.
 
     Args:
         batches: Batches in order.
@@ -72,11 +78,11 @@ def answered(
     Raises:
         TrtcheckError: What the batches, the reference or the engine raise, once all chunks before are given.
     """
+    old = getattr(reference, "answers_many", lambda taken: map(reference.answers, taken))
     many = getattr(engine, "infer_many", None)
     if many is None:
-        return _chunks(batches, [lambda taken: _both(taken, reference, engine)], ahead=1)
-    both = getattr(reference, "answers_many", lambda taken: map(reference.answers, taken))
-    return _chunks(batches, [both, lambda taken: _ahead(taken, many)], ahead=2)
+        return _chunks(batches, [old, lambda taken: _one_by_one(taken, engine)], ahead=1, turn=Lock())
+    return _chunks(batches, [old, lambda taken: _ahead(taken, many)], ahead=2, turn=nullcontext())
 
 
 def real_rows(outputs: Outputs, batch: Batch) -> Outputs:
@@ -90,11 +96,9 @@ def real_rows(outputs: Outputs, batch: Batch) -> Outputs:
     }
 
 
-def _both(
-    batches: Iterable[Batch], reference: Reference, engine: LoadedEngine
-) -> Iterator[tuple[Outputs, Outputs]]:
+def _one_by_one(batches: Iterable[Batch], engine: LoadedEngine) -> Iterator[Outputs]:
     for batch in batches:
-        yield reference.answers(batch), real_rows(engine.infer(batch.feeds), batch)
+        yield real_rows(engine.infer(batch.feeds), batch)
 
 
 def _ahead(batches: Iterable[Batch], many: Callable[..., Iterator[Outputs]]) -> Iterator[Outputs]:
@@ -111,10 +115,10 @@ def _ahead(batches: Iterable[Batch], many: Callable[..., Iterator[Outputs]]) -> 
 
 
 def _chunks(
-    batches: Iterator[Batch], asks: list[Callable[[Iterator[Batch]], Iterator[Any]]], ahead: int
+    batches: Iterator[Batch], asks: list[Ask], ahead: int, turn: AbstractContextManager[Any]
 ) -> Iterator[list[Answered]]:
     """Feeds a lane for each of *asks*, *ahead* chunks before the one whose answers are waited for."""
-    lanes = [_Lane(ask) for ask in asks]
+    lanes = [_Lane(ask, turn) for ask in asks]
     grouped = _Grouped(batches)
     waiting: deque[list[Batch]] = deque()
     try:
@@ -148,10 +152,9 @@ def _collected(chunk: list[Batch], lanes: list[_Lane]) -> list[Answered]:
     failed = [(len(answers), error) for answers, error in taken if error is not None]
     if failed:
         raise min(failed, key=lambda one: one[0])[1]
-    columns = [answers for answers, _ in taken]
-    pairs = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+    columns = (answers for answers, _ in taken)
     return [
-        Answered(batch.start, batch.count, old, new) for batch, (old, new) in zip(chunk, pairs, strict=True)
+        Answered(batch.start, batch.count, old, new) for batch, old, new in zip(chunk, *columns, strict=True)
     ]
 
 
@@ -201,11 +204,13 @@ class _Lane:
 
     Args:
         ask: Makes answers to batches, one each, in order; it may take some ahead.
+        turn: Held while a chunk is answered: a lock, where the lanes are not to work at the same time.
     """
 
-    def __init__(self, ask: Callable[[Iterator[Batch]], Iterator[Any]]) -> None:
+    def __init__(self, ask: Ask, turn: AbstractContextManager[Any]) -> None:
+        self._turn = turn
         self._todo: SimpleQueue[list[Batch] | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[list[Any], BaseException | None]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[list[Outputs], BaseException | None]] = SimpleQueue()
         self._sizes: deque[int] = deque()
         self._given_up = False
         self._thread = Thread(target=self._work, args=(ask,), name="trtcheck-answers", daemon=True)
@@ -215,7 +220,7 @@ class _Lane:
         """Hands over the next chunk; None after the last."""
         self._todo.put(chunk)
 
-    def get(self) -> tuple[list[Any], BaseException | None]:
+    def get(self) -> tuple[list[Outputs], BaseException | None]:
         """The answers to the next chunk, or those before an error, and the error."""
         return self._done.get()
 
@@ -225,22 +230,26 @@ class _Lane:
         self._todo.put(None)
         self._thread.join()
 
-    def _taken(self) -> Iterator[Batch]:
+    def _taken(self) -> Generator[Batch]:
         while (chunk := self._todo.get()) is not None:
             self._sizes.append(len(chunk))
-            for batch in chunk:
-                if self._given_up:
-                    return
-                yield batch
+            with self._turn:
+                for batch in chunk:
+                    if self._given_up:
+                        return
+                    yield batch
 
-    def _work(self, ask: Callable[[Iterator[Batch]], Iterator[Any]]) -> None:
-        answers: list[Any] = []
+    def _work(self, ask: Ask) -> None:
+        answers: list[Outputs] = []
         try:
-            for answer in ask(self._taken()):
-                answers.append(answer)
-                if len(answers) == self._sizes[0]:
-                    self._done.put((answers, None))
-                    answers = []
-                    self._sizes.popleft()
+            with closing(self._taken()) as taken:  # an error leaves it in the middle of a turn
+                for answer in ask(taken):
+                    answers.append(answer)
+                    if len(answers) == self._sizes[0]:
+                        self._done.put((answers, None))
+                        answers = []
+                        self._sizes.popleft()
+            # Read only where answers are missing; whoever waits for them would do so for ever.
+            self._done.put((answers, EngineError("the engine answered fewer batches than it was given")))
         except BaseException as error:  # noqa: BLE001  raised again in the thread that waits for the answers
             self._done.put((answers, error))

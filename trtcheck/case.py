@@ -300,6 +300,7 @@ LIMITS: Mapping[str, given.Reader] = {
     "top1_agreement": given.SHARE,
     "engine_mb": given.AT_LEAST_ZERO,
     "memory_mb": given.AT_LEAST_ZERO,
+    "cpu_nodes": given.NONE_OR_MORE,
     "batch_tolerance": given.AT_LEAST_ZERO,
     "saturation": given.SHARE,
     "latency_slowdown": given.SLOWDOWN,
@@ -350,6 +351,7 @@ class Gates:
         top1_agreement: Smallest share of images on which engine and reference agree.
         engine_mb: Largest size of the engine's file, in MB (1e6 bytes).
         memory_mb: Largest device memory that the engine needs while it runs, in MB.
+        cpu_nodes: Largest number of nodes that ONNX Runtime CUDA may leave to the CPU.
         batch_tolerance: Largest relative L2 difference of an image's output between batches; None for what
             the precision rounds to.
         saturation: Largest share of a tensor's evaluation activations outside the calibrated range that is
@@ -392,6 +394,7 @@ class Gates:
     top1_agreement: float | None = None
     engine_mb: float | None = None
     memory_mb: float | None = None
+    cpu_nodes: int | None = None
     batch_tolerance: float | None = None
     saturation: float = 0.01
     latency_slowdown: float = 0.02

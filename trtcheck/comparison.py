@@ -77,15 +77,16 @@ def compare_span(bench: Workbench, subject: Subject, span: range | None = None) 
 
     case, resolved = subject.case, subject.resolved
     span = range(len(resolved.images)) if span is None else span
+    place = bench.reference_place(subject.engine)
     with (
-        bench.computing(subject.engine),
+        bench.computing(subject.engine, place),
         closing(bench.load(case, subject.engine, subject.built, resolved)) as loaded,
     ):
         signature, size = batching(case, resolved.signature, loaded.signature, subject.built)
         label = f"evaluating {case.name}[{subject.engine.name}]"
         with (
             bench.progress.task(label, len(span)) as advance,
-            bench.open_reference(case, resolved, size, span) as reference,
+            bench.open_reference(case, resolved, size, place, span) as reference,
         ):
             return stream(
                 case, engine_name=subject.engine.name, classes=resolved.classes, scores=resolved.scores,
@@ -170,6 +171,7 @@ def _record(bench: Workbench, subject: Subject) -> dict[str, Any]:
         "facts": dict(built.facts),
         "notes": list(built.notes),
         "environment": fingerprint(bench.info_of(engine, built)),
+        "reference": bench.reference_place(engine).record(),
         "model": {
             "path": str(case.onnx),
             "digest": resolved.model_digest,

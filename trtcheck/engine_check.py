@@ -78,10 +78,11 @@ def build(
     sized = also or built
     where = f"{sized.backend}: " if also else ""
     too_large = [where + text for text in _too_large(case.gates, sized)]
-    failures = [text for text in (_not_as_asked(engine.precision, built), *too_large) if text]
-    unknown = _unmeasured(case.gates, sized)
+    left, unplaced, not_placed = _placement(case.gates, built)
+    failures = [text for text in (_not_as_asked(engine.precision, built), left, *too_large) if text]
+    unknown = [*_unmeasured(case.gates, sized), *unplaced]
     told = [*unknown, _described(engine, built)]
-    notes = list(built.notes)
+    notes = [*built.notes, *not_placed]
     if isinstance(beside, TrtcheckError):
         failures.append(f"built for TensorRT as well: {beside}")
     if isinstance(beside, str):
@@ -227,6 +228,34 @@ def _too_large(gates: Gates, built: BuiltEngine) -> list[str]:
         if limit is not None and size is not None and size > limit * _MB:
             found.append(f"{what} takes {size / _MB:.3g} MB, limit {gate} = {limit:g}")
     return found
+
+
+def _placement(gates: Gates, built: BuiltEngine) -> tuple[str | None, list[str], list[str]]:
+    """What the limit ``cpu_nodes`` says of where nodes run.
+
+    Returns:
+        What fails, what nobody could measure, and a note where the limit does not apply.
+    """
+    limit, providers = gates.cpu_nodes, built.facts.get("providers")
+    if limit is None:
+        return None, [], []
+    if providers is None:
+        why = f"{built.backend} leaves no nodes to another provider, or does not tell"
+        return None, [], [f"cpu_nodes = {limit} does not apply: {why}"]
+    if not providers:
+        return None, [f"cpu_nodes cannot be judged: this {built.backend} does not tell where nodes run"], []
+    on_cpu: Mapping[str, int] = built.facts["on_cpu"]
+    total = sum(on_cpu.values())
+    if total <= limit:
+        return None, [], []
+    by_count = sorted(on_cpu.items(), key=lambda entry: (-entry[1], entry[0]))
+    told = ", ".join(f"{count} {operator}" for operator, count in by_count[:_OPERATORS])
+    if len(by_count) > _OPERATORS:
+        told += f" and {sum(count for _, count in by_count[_OPERATORS:])} of other operators"
+    return f"{total} nodes run on the CPU ({told}), limit cpu_nodes = {limit}", [], []
+
+
+_OPERATORS = 8
 
 
 def _unmeasured(gates: Gates, built: BuiltEngine) -> list[str]:

@@ -125,6 +125,15 @@ def count(value: object) -> int | None:
     return number if number is not None and 1 <= number <= LARGEST else None
 
 
+def none_or_more(value: object) -> int | None:
+    """The whole number *value* if it is 0 or more."""
+    number = whole(value)
+    return number if number is not None and 0 <= number <= LARGEST else None
+
+
+NONE_OR_MORE: Reader = ("a whole number, 0 or more", none_or_more)
+
+
 def items_of(value: object) -> tuple[Any, ...] | None:
     """The entries of a list or array; a text or a mapping is none."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):

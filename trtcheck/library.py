@@ -15,7 +15,7 @@ from trtcheck.case import Case, Check, EngineSpec, Gates, OnFinding, Outcome
 from trtcheck.progress import LoggedProgress, Progress
 from trtcheck.session import Workbench
 from trtcheck.session_folder import SessionFolder
-from trtcheck.settings import cache_folder, parse_backend, parse_engines, read_settings
+from trtcheck.settings import cache_folder, parse_backend, parse_engines, parse_reference, read_settings
 from trtcheck.suite import read_suite as _read_suite
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def evaluate(
     executor: Executor | Callable[[], Executor] | None = None,
     shards: int | None = None,
     devices: str | None = None,
+    reference: str = "auto",
 ) -> Evaluation:
     """Compares one engine of *case* with the ONNX Runtime reference, image by image.
 
@@ -51,6 +52,7 @@ def evaluate(
         shards: How many shards, for an executor; without one, how many child processes of this machine the
             images are cut over. None for 16, or for this process alone.
         devices: The GPUs that child processes take turns on, as ``--trt-devices``; None for the first.
+        reference: Where the reference runs, as ``--trt-reference``.
 
     Raises:
         TrtcheckError: The case cannot be opened, or the engine not built or run.
@@ -61,7 +63,9 @@ def evaluate(
         crew = None
         if executor is not None or shards is not None or devices is not None:
             crew = stack.enter_context(closing(_crew(executor, shards, threads, devices)))
-        workbench = stack.enter_context(open_workbench(backend, cache, threads, crew=crew))
+        workbench = stack.enter_context(
+            open_workbench(backend, cache, threads, crew=crew, reference=reference)
+        )
         return workbench.evaluation(case, spec)
 
 
@@ -136,12 +140,12 @@ def _engines(given: Sequence[str | Path | EngineSpec]) -> list[EngineSpec]:
 @contextmanager
 def open_workbench(
     backend: str, cache: Path | str | None, threads: int | None = None, progress: Progress | None = None,
-    crew: Crew | None = None,
+    crew: Crew | None = None, reference: str = "auto",
 ) -> Iterator[Workbench]:  # fmt: skip
     """A workbench of its own, closed in the end; the arguments are those of `evaluate`.
 
     Raises:
-        OptionError: The backend is unknown, or there is no place for the cache.
+        OptionError: The backend or place is unknown, or there is no place for the cache.
     """
     here = Path.cwd()
     settings = read_settings({"cache": cache}, {}, invoked_in=here, root=here)
@@ -149,7 +153,7 @@ def open_workbench(
         workbench = Workbench(
             cache=cache_folder(settings), shared=folder.path, backend=parse_backend(backend),
             threads=threads or 0, progress=progress or LoggedProgress(),
-            crew=None if crew is None else lambda: crew,
+            crew=None if crew is None else lambda: crew, reference=parse_reference(reference),
         )  # fmt: skip
         with closing(workbench):
             yield workbench

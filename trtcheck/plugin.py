@@ -33,6 +33,8 @@ _OPTIONS = (
     ("shards", "K", "cut every data set over K processes of this machine; with --trt-executor: into K parts"),
     ("executor", "URL", "the Dask scheduler whose workers evaluate the parts: dask://HOST:PORT or "
      "dask+file:PATH"),
+    ("reference", "PLACE", "where the FP32 reference runs: auto (default: on the GPU beside an engine that "
+     "runs there), cpu or cuda"),
     ("devices", "LIST", "GPUs to use, one for each worker of pytest-xdist: all, or numbers such as 0,2"),
 )  # fmt: skip
 _FLAGS = (

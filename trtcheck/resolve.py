@@ -82,8 +82,8 @@ def resolve(
     """
     import numpy as np
 
-    from trtcheck.data.sources import open_images
     from trtcheck.class_scores import scores_output
+    from trtcheck.data.sources import open_images
     from trtcheck.metrics.confusion import NO_LABEL
     from trtcheck.model import digest, read_signature
 

@@ -31,7 +31,7 @@ _log = logging.getLogger("trtcheck")
 
 _NAMES = (
     "engine", "backend", "baselines", "report", "history", "cache", "cache-size", "latency-budget",
-    "modelopt-python", "devices", "shards", "executor",
+    "modelopt-python", "devices", "shards", "executor", "reference",
 )  # fmt: skip
 _FLAGS = ("update-baselines", "build-only", "strict", "rebuild")
 
@@ -112,7 +112,7 @@ class Runtime:
         return Workbench(
             cache=cache_folder(self.settings), shared=self.shared, backend=self.settings.backend,
             threads=self._threads(), progress=self._progress(), rebuild=self.settings.rebuild,
-            modelopt_python=self.settings.modelopt_python,
+            modelopt_python=self.settings.modelopt_python, reference=self.settings.reference,
             crew=(lambda: self.crew) if self.settings.shards or self.settings.executor else None,
         )  # fmt: skip
 
@@ -309,13 +309,17 @@ def _require_library(settings: Settings) -> None:
     """Refuses to start where the backend that was asked for by name is not installed.
 
     Raises:
-        OptionError: It is not, or nothing that builds TensorRT engines is although only that was asked for.
+        OptionError: It is not, nor is what the reference was asked to run on, or nothing that builds TensorRT
+            engines is although only that was asked for.
     """
     from trtcheck.backends import TENSORRT, missing
 
     error = missing(settings.backend)
     if error is not None:
         raise OptionError(f"--trt-backend={settings.backend}: {error}")
+    absent = missing("onnxruntime-cuda") if settings.reference == "cuda" else None
+    if absent is not None:
+        raise OptionError(f"--trt-reference=cuda: {absent}")
     if settings.build_only and settings.backend == "auto" and all(missing(name) for name in TENSORRT):
         raise OptionError(
             "--trt-build-only: neither TensorRT nor TensorRT for RTX is installed",

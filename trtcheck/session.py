@@ -6,14 +6,14 @@ that an engine answered outlives the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck import digests
-from trtcheck.backends import TENSORRT, builder_beside, open_backend
+from trtcheck.backends import ON_GPU, TENSORRT, builder_beside, choose, open_backend
 from trtcheck.backends.base import Backend, BackendInfo, BuildPlan, BuiltEngine
 from trtcheck.cache import Cache
 from trtcheck.case import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from trtcheck.backends.base import LoadedEngine
+    from trtcheck.backends.reference_place import Place
     from trtcheck.backends.tensorrt import TensorRt
     from trtcheck.baselines.latency_schema import LatencyRun
     from trtcheck.batch_invariance import BatchInvariance
@@ -70,12 +71,13 @@ class Workbench:
         rebuild: Whether engines and lowered models of earlier sessions are made anew.
         modelopt_python: The Python that has NVIDIA's ModelOpt; None for this one.
         crew: Gives who evaluates images in shards, asked for when there are any; None for this process alone.
+        reference: Where the reference runs, as for ``--trt-reference``.
     """
 
     def __init__(
         self, *, cache: Path, shared: Path, backend: str, threads: int, progress: Progress,
         rebuild: bool = False, modelopt_python: str | None = None,
-        crew: Callable[[], Crew] | None = None,
+        crew: Callable[[], Crew] | None = None, reference: str = "auto",
     ) -> None:  # fmt: skip
         self.cache = Cache(cache)
         self.shared_folder = shared
@@ -89,6 +91,8 @@ class Workbench:
         self._rebuild = rebuild
         self._modelopt_python = modelopt_python
         self._crew = crew
+        self._reference = reference
+        self._places: dict[str, Place] = {}
         self._backends: dict[str, Backend] = {}
         self._resolved: dict[str, Resolved] = {}
         self._model_digests = ModelDigests()
@@ -342,6 +346,7 @@ class Workbench:
             with self.progress.task(f"batches of {case.name}[{engine.name}]") as advance:
                 return try_batches(
                     case, engine, built, resolved, signature, loaded, advance=advance,
+                    # On the processor: what is blamed is the model, where batches do not choose the kernels.
                     reference=lambda: reference_session(case.onnx, self.threads),
                 )  # fmt: skip
 
@@ -356,9 +361,11 @@ class Workbench:
 
         resolved = self.resolve(case)
         size = resolved.signature.fixed_batch or case.batch
+        place = self.reference_place()
         with (
+            self.computing(None, place),
             self.progress.task(f"evaluating the reference of {case.name}", len(resolved.images)) as advance,
-            self.open_reference(case, resolved, size) as reference,
+            self.open_reference(case, resolved, size, place) as reference,
         ):
             return stream_reference(
                 case, classes=resolved.classes, scores=resolved.scores, truth=resolved.truth,
@@ -375,16 +382,15 @@ class Workbench:
         """
         import numpy as np
 
-        from trtcheck.backends.onnxruntime import reference_session
-        from trtcheck.data.batches import batches
         from trtcheck.class_scores import as_scores
+        from trtcheck.data.batches import batches
 
         resolved = self.resolve(case)
         if resolved.scores is None:
             raise CaseError(f"{case.name} gives no class scores")
         signature, size = resolved.signature, resolved.signature.fixed_batch or case.batch
         if engine is None:
-            loaded: LoadedEngine = reference_session(case.onnx, self.threads)
+            loaded = self.load_reference(case, self.reference_place())
         else:
             built = self.built(case, engine)
             loaded = self.load(case, engine, built, resolved)
@@ -441,9 +447,14 @@ class Workbench:
 
         digest = self._digest_once("calibration", case)(images)
 
-        def reference() -> AbstractContextManager[CachedReference | LiveReference]:
+        place = self.reference_place()  # that of the session: what the data show is no matter of one engine
+
+        @contextmanager
+        def reference() -> Iterator[CachedReference | LiveReference]:
             beside = replace(resolved, images=images, digest=digest)
-            return self.open_reference(case, beside, resolved.signature.fixed_batch or case.batch)
+            size = resolved.signature.fixed_batch or case.batch
+            with self.computing(None, place), self.open_reference(case, beside, size, place) as opened:
+                yield opened
 
         def find() -> kept.OfData:
             with self.progress.task(f"reading the calibration data of {case.name}", len(images)) as advance:
@@ -452,7 +463,7 @@ class Workbench:
             with self.progress.task(label, len(resolved.images)) as advance:
                 return examine.overlap_of(case, resolved, side, images, advance), coverage
 
-        overlap, coverage = kept.of_data(self.cache, case, resolved, images, digest, find)
+        overlap, coverage = kept.of_data(self.cache, case, resolved, images, digest, place, find)
         return CalibrationFindings(
             overlap=overlap, coverage=coverage,
             exact_pairs=examine.pairs_of(overlap.exact, resolved.images, images),
@@ -521,14 +532,27 @@ class Workbench:
             self._last_recording = (path, outputs, read_recording(path, outputs))
         return self._last_recording[2]
 
-    def computing(self, engine: EngineSpec) -> AbstractContextManager[None]:
-        """Waits for timings on the device that runs *engine*, and keeps others from beginning there.
+    @contextmanager
+    def computing(self, engine: EngineSpec | None, reference: Place | None = None) -> Iterator[None]:
+        """Waits for timings on the devices that compute, and keeps others from beginning there.
 
         Inside of it nothing may wait for what another process computes: see `latency.gpu_lock.using`.
+
+        Args:
+            engine: What computes; None for no engine. A recording does not.
+            reference: Where the reference computes, if it does; the processor counts with an engine only.
         """
         from trtcheck.latency.lane import computing
 
-        return nullcontext() if engine.kind is EngineKind.RECORDING else computing(self.backend_of(engine))
+        computes = None if engine is None or engine.kind is EngineKind.RECORDING else self.backend_of(engine)
+        with ExitStack() as stack:
+            if computes is not None:
+                stack.enter_context(computing(computes))
+            on_gpu = computes is not None and computes.info.name in ON_GPU
+            if reference is not None and reference.on_gpu and not on_gpu:
+                # No device is locked twice, and the GPU last: nobody times on both.
+                stack.enter_context(computing(self._open(reference.provider)))
+            yield
 
     def load(self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved) -> LoadedEngine:
         """Loads a built engine; whoever asks closes it."""
@@ -549,8 +573,44 @@ class Workbench:
             return prebuilt.recorded_on(built)
         return self.backend_of(engine).info
 
+    def reference_place(self, engine: EngineSpec | None = None) -> Place:
+        """Where the reference computes beside *engine*.
+
+        Without one, and beside a recording, which runs nowhere, the session's backend counts.
+
+        Raises:
+            BackendError: A GPU was asked for by name, and ONNX Runtime cannot compute on it.
+        """
+        from trtcheck.backends.reference_place import place_of
+
+        if engine is None or engine.kind is EngineKind.RECORDING:
+            beside = choose(self._backend_name).name
+        else:
+            beside = self.backend_of(engine).info.name
+        if beside not in self._places:
+            self._places[beside] = place_of(self._reference, beside, self._open)
+        return self._places[beside]
+
+    def load_reference(self, case: Case, place: Place) -> LoadedEngine:
+        """Loads the original model at its *place*; whoever asks closes it.
+
+        Raises:
+            EngineError: ONNX Runtime does not take it.
+        """
+        from trtcheck.backends.reference_place import load_fp32
+
+        try:
+            return load_fp32(self._open(place.provider), case.onnx, self.threads)
+        except EngineError as error:
+            if not place.on_gpu:
+                raise
+            raise EngineError(
+                f"the reference cannot run on {place.device}", where=case.onnx,
+                found=" ".join(str(error).split()), hint="--trt-reference=cpu runs it on the processor",
+            ) from error  # fmt: skip
+
     def open_reference(
-        self, case: Case, resolved: Resolved, size: int, span: range | None = None
+        self, case: Case, resolved: Resolved, size: int, place: Place, span: range | None = None
     ) -> AbstractContextManager[CachedReference | LiveReference]:
         """The reference's answers in batches of *size*, from the cache or computed on the way.
 
@@ -558,10 +618,9 @@ class Workbench:
             case: The case.
             resolved: The same, opened.
             size: Images a batch.
+            place: Where it computes, see `reference_place`.
             span: The images that will be asked for; None for all.
         """
-        from trtcheck.backends.onnxruntime import reference_session
-        from trtcheck.environment import runtime_version
         from trtcheck.reference import open_reference
 
         key = digests.of_json(
@@ -570,11 +629,11 @@ class Workbench:
                 "data": resolved.digest,
                 "input": asdict(case.input),
                 "batch": size,
-                "runtime": f"onnxruntime {runtime_version()} cpu",
+                "place": place.identity(),
             }
         )
         return open_reference(
-            self.cache, key, len(resolved.images), lambda: reference_session(case.onnx, self.threads), span
+            self.cache, key, len(resolved.images), lambda: self.load_reference(case, place), span
         )
 
 

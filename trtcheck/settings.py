@@ -17,6 +17,8 @@ from trtcheck.errors import OptionError
 LATER_PRECISIONS = ("fp8",)
 CACHE_SIZE = "20GB"
 LATENCY_BUDGET = "30"
+REFERENCES = ("auto", "cpu", "cuda")
+"""Where the reference may be asked to run."""
 HOW_TO_ASK = "no engine asked for; type: pytest --trt-engine=fp32,fp16,int8"
 """Why engine tests are skipped where nothing names an engine."""
 
@@ -43,6 +45,7 @@ class Settings:
         shards: Processes of this machine that an evaluation is cut over, or with *executor* the number of
             parts; None for none, or for what the executor has workers for.
         executor: Where parts of an evaluation are sent, as `trtcheck.shards.asked` has it; None for nowhere.
+        reference: Where the reference runs, one of `REFERENCES`.
         devices: The GPUs that were asked for; None where none were.
         gpus: The same, found: those of this process and what it starts (`trtcheck.devices.chosen`).
     """
@@ -63,6 +66,7 @@ class Settings:
     latency_budget: float = float(LATENCY_BUDGET)
     shards: int | None = None
     executor: str | None = None
+    reference: str = "auto"
     devices: Asked | None = None
     gpus: tuple[Device, ...] = ()
 
@@ -74,7 +78,7 @@ def read_settings(
 
     Args:
         options: ``engine``, ``backend``, ``baselines``, ``report``, ``cache``, ``cache_size``, ``shards``,
-            ``executor``, ``devices``,
+            ``executor``, ``devices``, ``reference``,
             ``modelopt_python``, ``latency_budget``, ``history`` (None where not given), ``update_baselines``,
             ``build_only``, ``rebuild`` and ``strict``.
         ini: The same names, empty where not given.
@@ -131,6 +135,7 @@ def read_settings(
         latency_budget=_budget(options, ini),
         shards=asked.shards(options, ini),
         executor=asked.executor(options, ini, invoked_in, root),
+        reference=parse_reference(options.get("reference") or ini.get("reference") or "auto"),
         devices=read_devices(options.get("devices"), ini.get("devices")),
     )
 
@@ -201,6 +206,20 @@ def parse_backend(name: str) -> str:
     raise OptionError(
         f"--trt-backend={name} is not known{_meant(name, BACKENDS)}", expected=", ".join(BACKENDS), found=name
     )
+
+
+def parse_reference(place: str) -> str:
+    """Where the reference runs, if *place* is one of `REFERENCES`.
+
+    Raises:
+        OptionError: It is none.
+    """
+    if place in REFERENCES:
+        return place
+    raise OptionError(
+        f"--trt-reference={place} is not known{_meant(place, REFERENCES)}", expected=", ".join(REFERENCES),
+        found=place,
+    )  # fmt: skip
 
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -31,7 +31,8 @@ _LIBRARIES = {
 }
 """By backend: the library's name, its module, and the extra that installs it."""
 
-_ON_GPU = (*TENSORRT, "onnxruntime-cuda")
+ON_GPU = (*TENSORRT, "onnxruntime-cuda")
+"""The backends whose engines run on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def unusable(name: str) -> str | None:
     absent = missing(name)
     if absent is not None:
         return str(absent).splitlines()[0]
-    if name not in _ON_GPU:
+    if name not in ON_GPU:
         return None
     if name in TENSORRT:
         from trtcheck.backends.tensorrt import why_not_run
@@ -164,7 +165,7 @@ def device_of(backend: Backend) -> Gpu | None:
     Raises:
         BackendError: It needs a GPU, and there is none.
     """
-    if backend.info.name not in _ON_GPU:
+    if backend.info.name not in ON_GPU:
         return None
     from trtcheck.gpu import find_gpu
 
@@ -190,18 +191,12 @@ def timing_reference(
         BackendError: ONNX Runtime cannot compute on that device.
         EngineError: ONNX Runtime does not take the model.
     """
-    name = "onnxruntime-cuda" if beside in _ON_GPU else "onnxruntime-cpu"
+    from trtcheck.backends.reference_place import load_fp32
+
+    name = "onnxruntime-cuda" if beside in ON_GPU else "onnxruntime-cpu"
     backend = _open(Choice(name, f"the reference beside {beside}"), threads=threads, cache=Path())
-    words = f"{name} {backend.info.version} fp32"
-    if name == "onnxruntime-cpu":
-        from trtcheck.backends.onnxruntime import reference_session
-
-        return reference_session(onnx, threads, spin_wait=spin_wait), words
-    from trtcheck.backends.base import BuildPlan
-    from trtcheck.case import BuildSpec, Precision
-
-    plan = BuildPlan(onnx, Precision.FP32, {}, BuildSpec(cuda_graph=cuda_graph), spin_wait)
-    return backend.load(onnx, plan), words
+    loaded = load_fp32(backend, onnx, threads, cuda_graph=cuda_graph, spin_wait=spin_wait)
+    return loaded, f"{name} {backend.info.version} fp32"
 
 
 def builder_beside(name: str) -> str | None:

@@ -27,6 +27,8 @@ class BackendInfo:
         device: The processor or GPU it runs on.
         reason: Why it was taken.
         driver: Version of the GPU's driver; None where no GPU computes.
+        settings: What moves answers or times besides, by name: options of the library, alike for all engines,
+            and versions of what it loads.
     """
 
     name: str
@@ -34,6 +36,7 @@ class BackendInfo:
     device: str
     reason: str
     driver: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

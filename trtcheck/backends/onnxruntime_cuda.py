@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtcheck import model as models
 from trtcheck.backends.base import BackendInfo, BuildPlan
+from trtcheck.backends.cuda_libraries import library_versions
 from trtcheck.backends.graph_types import is_quantized, typed
 from trtcheck.backends.onnxruntime import (
     LOG_ERROR,
@@ -39,8 +40,12 @@ from trtcheck.gpu import find_gpu, require_cuda
 if TYPE_CHECKING:
     from trtcheck.progress import Advance
 
-_BUILD = 1
+_BUILD = 2
 """Counts changes of how engines are built, so that older ones in the cache are not taken."""
+
+_ALIKE = ("cudnn_conv_algo_search", "arena_extend_strategy")
+_OF_AN_ENGINE = ("use_tf32", "enable_cuda_graph")
+"""The provider's options that move answers or times: those that all engines have alike, and the others."""
 
 _INT8_NOTE = "INT8 computed in floating point by ONNX Runtime CUDA: accuracy counts, latency does not"
 _INSTALL = 'pip install "pytest-trtcheck[gpu]"'
@@ -102,7 +107,10 @@ class OnnxRuntimeCuda:
                 found=missed or " ".join(str(error).split()),
                 hint=CUDA_HELP,
             ) from error
-        self._info = BackendInfo("onnxruntime-cuda", version, self._gpu.name, reason, self._gpu.driver)
+        self._info = BackendInfo(
+            "onnxruntime-cuda", version, self._gpu.name, reason, self._gpu.driver,
+            {**{name: provider_options(0)[name] for name in _ALIKE}, **library_versions()},
+        )  # fmt: skip
 
     @property
     def info(self) -> BackendInfo:
@@ -127,6 +135,7 @@ class OnnxRuntimeCuda:
             "gpu": self._gpu.name,
             "tf32": plan.tf32,
             "cuda_graph": plan.spec.cuda_graph,
+            "settings": dict(self._info.settings),
         }
 
     def numerics(self, plan: BuildPlan) -> Numerics:  # noqa: ARG002 (of the protocol)
@@ -143,7 +152,8 @@ class OnnxRuntimeCuda:
 
         Returns:
             As of `trtcheck.backends.base.Backend`, and ``providers``: how many nodes of the optimized graph
-            run on the GPU (``CUDAExecutionProvider``) and how many on the CPU, where ONNX Runtime tells.
+            run on the GPU (``CUDAExecutionProvider``) and how many on the CPU, where ONNX Runtime tells;
+            ``on_cpu``: the latter by operator; ``provider_options``: those that move answers or times.
 
         Raises:
             EngineError: ONNX Runtime does not take the model, or this GPU has no TF32.
@@ -173,7 +183,12 @@ class OnnxRuntimeCuda:
         if plan.spec.cuda_graph and not captures:
             notes.append("ONNX Runtime CUDA cannot replay this model as a CUDA graph; it runs without")
         advance(1)
-        return {**content, "providers": providers, "engine_bytes": target.stat().st_size, "notes": notes}
+        options = provider_options(0, tf32=plan.tf32, cuda_graph=captures)
+        return {
+            **content, "providers": providers, "on_cpu": on_cpu,
+            "provider_options": {name: options[name] for name in (*_ALIKE, *_OF_AN_ENGINE)},
+            "engine_bytes": target.stat().st_size, "notes": notes,
+        }  # fmt: skip
 
     def load(self, engine: Path, plan: BuildPlan | None = None) -> OrtCudaSession:
         """Loads a built engine.

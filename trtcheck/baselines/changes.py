@@ -44,7 +44,10 @@ _PACKAGES = ("pytest-trtcheck", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu
 def between(baseline: Baseline, evaluation: Evaluation) -> tuple[Change, ...]:
     """What changed from *baseline* to *evaluation*, the weightiest first; unknown is unchanged."""
     record = evaluation.record
-    return (*of_files(baseline, record), *_of_lowering(baseline, record), *_of_packages(baseline, record))
+    return (
+        *of_files(baseline, record), *_of_lowering(baseline, record), *_of_reference(baseline, record),
+        *_of_packages(baseline, record),
+    )  # fmt: skip
 
 
 def of_files(baseline: Baseline, record: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -69,6 +72,17 @@ def _of_lowering(baseline: Baseline, record: Mapping[str, Any]) -> Iterator[Chan
         then = baseline.lowering.get(name)
         if then != now.get(name):
             yield Change(what, _shown(then), _shown(now.get(name)))
+
+
+def _of_reference(baseline: Baseline, record: Mapping[str, Any]) -> Iterator[Change]:
+    """Where the reference ran: drops are counted against its answers, which differ in their last bits."""
+    then, now = dict(baseline.reference), schema.reference_of(record)
+    if then != now:
+        yield Change("reference", _place(then), _place(now))
+
+
+def _place(reference: Mapping[str, str]) -> str:
+    return f"{reference['provider']} on {reference['device']}" if reference else "onnxruntime-cpu"
 
 
 def _of_packages(baseline: Baseline, record: Mapping[str, Any]) -> Iterator[Change]:

@@ -38,6 +38,8 @@ class Baseline:
         outputs: Error figures of each output by name.
         predictions: The engine's answers (N,), -1 for none; None where they are not stored.
         lowering: How the engine was made, for the reader; empty in files of before this was kept.
+        reference: The provider and GPU that computed the reference; empty where the processor did, as it
+            always had before this was kept.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Baseline:
     outputs: Mapping[str, Mapping[str, float | None]]
     predictions: np.ndarray | None
     lowering: Mapping[str, Any] = field(default_factory=dict)
+    reference: Mapping[str, str] = field(default_factory=dict)
 
 
 def of_evaluation(evaluation: Evaluation) -> Baseline:
@@ -78,6 +81,7 @@ def of_evaluation(evaluation: Evaluation) -> Baseline:
         },
         predictions=None if evaluation.labels is None else evaluation.labels.candidate,
         lowering=lowering_of(record),
+        reference=reference_of(record),
     )
 
 
@@ -98,6 +102,13 @@ def lowering_of(record: Mapping[str, Any]) -> dict[str, Any]:
     lowered = record["lowered"]
     found = {name: lowered.get(name) for name in ("made_by", "method", "percentile", "rest", "exclude")}
     return {name: value for name, value in {"precision": record["precision"], **found}.items() if value}
+
+
+def reference_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """Where the reference computed; empty for the processor, which is another one on every runner of a CI."""
+    place = record["reference"]
+    on_cpu = place["provider"] == "onnxruntime-cpu"
+    return {} if on_cpu else {"provider": place["provider"], "device": place["device"]}
 
 
 def digests_of(record: Mapping[str, Any]) -> dict[str, str | None]:
@@ -132,6 +143,8 @@ def dump(baseline: Baseline) -> str:
         "outputs": baseline.outputs,
         "predictions": None if baseline.predictions is None else _pack(baseline.predictions),
     }
+    if baseline.reference:
+        document["reference"] = baseline.reference
     return documents.dump(document)
 
 
@@ -160,6 +173,7 @@ def _read(document: dict[str, Any]) -> Baseline:
         environment=dict(document["environment"]), digests=dict(document["digests"]), images=images,
         classes=classes, outputs=outputs, predictions=predictions,
         lowering=dict(document.get("lowering", {})),
+        reference={key: text(value) for key, value in document.get("reference", {}).items()},
     )  # fmt: skip
 
 

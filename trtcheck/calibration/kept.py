@@ -21,6 +21,7 @@ from trtcheck.environment import runtime_version, versions
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import BuiltEngine
+    from trtcheck.backends.reference_place import Place
     from trtcheck.cache import Cache
     from trtcheck.case import Case
     from trtcheck.data import Images
@@ -37,7 +38,8 @@ _LISTS = ("exact", "resized")
 
 
 def of_data(
-    cache: Cache, case: Case, resolved: Resolved, calibration: Images, digest: str, find: Callable[[], OfData]
+    cache: Cache, case: Case, resolved: Resolved, calibration: Images, digest: str, place: Place,
+    find: Callable[[], OfData],
 ) -> OfData:  # fmt: skip
     """What calibration and evaluation data have in common, and the classes seen: kept, or found now.
 
@@ -47,6 +49,7 @@ def of_data(
         resolved: Its evaluation data and reference model.
         calibration: The calibration data.
         digest: Their digest.
+        place: Where the reference runs, whose answers tell the classes where labels do not.
         find: Reads both data sets and finds out.
 
     Raises:
@@ -56,7 +59,7 @@ def of_data(
     key = _key(
         case, resolved, calibration=digest, truth=digests.of_array(resolved.truth), scores=resolved.scores,
         classes=list(resolved.classes), calibration_classes=list(calibration.class_names or ()),
-        labels=None if labels is None else digests.of_array(np.asarray(labels)),
+        labels=None if labels is None else digests.of_array(np.asarray(labels)), reference=place.identity(),
     )  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:

@@ -41,10 +41,20 @@ def installed() -> Distributions:
     """The installed distributions; of several of one name, that which Python finds first."""
     found: dict[str, metadata.Distribution] = {}
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"] if distribution.metadata else None
+        name = _name(distribution)
         if name:  # an interrupted pip leaves folders without one
             found.setdefault(canonicalize_name(name), distribution)
     return found
+
+
+def _name(distribution: metadata.Distribution) -> str | None:
+    """Its name; None of the leavings of one."""
+    try:
+        return distribution.metadata["Name"] if distribution.metadata else None
+    except (
+        FileNotFoundError
+    ):  # of importlib_metadata, which takes the place of Python's own once it is imported
+        return None
 
 
 def listed(distributions: Distributions) -> dict[str, dict[str, str]]:
@@ -97,7 +107,9 @@ def _holds(distribution: metadata.Distribution, module: str) -> bool:
     top_level = distribution.read_text("top_level.txt")
     if top_level is not None:
         return module in top_level.split()
-    return any(file.parts[0] == module for file in distribution.files or ())
+    # Not by `files`, which later versions of Python and importlib_metadata check on the disk one by one.
+    record = distribution.read_text("RECORD") or ""
+    return any(line.partition("/")[0] == module for line in record.splitlines())
 
 
 def _incomplete(distributions: Distributions) -> list[str]:

@@ -125,7 +125,7 @@ def _engine_items(model: str, engine: str, items: Sequence[Mapping[str, Any]]) -
 
 
 _NOT_EVALUATED: Mapping[str, Any] = {
-    "precision": None, "images": None, "labelled": None, "classes": [], "accuracy": None,
+    "precision": None, "reference": None, "images": None, "labelled": None, "classes": [], "accuracy": None,
     "top_k": None, "averages": None, "confusion": None, "confusion_pictures": None, "confusions": [],
     "changed_confusions": None, "outputs": [], "agreement": None,
     "flips": None, "overflow": None, "problems": [],
@@ -137,6 +137,7 @@ def _evaluated(evaluation: Evaluation, root: Path, pictures: Collection[str]) ->
     found = {
         **_NOT_EVALUATED,
         "precision": record["precision"],
+        "reference": record["reference"],
         "backend": record["environment"]["backend"]["name"],
         "numerics": record["numerics"],
         "cached": record["cached"],

@@ -25,6 +25,7 @@ from trtcheck.shards.task import Job, Task
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import LoadedEngine
+    from trtcheck.backends.reference_place import Place
     from trtcheck.data import Images
     from trtcheck.model import Signature
 
@@ -60,15 +61,18 @@ class ShardBench(Workbench):
         cache: The cache folder of this machine.
         backend: What runs the engine.
         threads: Threads for inference.
+        reference: Where the reference runs, ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(self, cache: Path, backend: str, threads: int) -> None:
+    def __init__(self, cache: Path, backend: str, threads: int, reference: str) -> None:
         # No results are shared: a shard is evaluated by one process.
         super().__init__(
-            cache=cache, shared=cache / "none", backend=backend, threads=threads, progress=LoggedProgress()
-        )
+            cache=cache, shared=cache / "none", backend=backend, threads=threads, progress=LoggedProgress(),
+            reference=reference,
+        )  # fmt: skip
         self.close()  # a kept engine is in memory: what it was loaded from may be trimmed between shards
         self._lent: Lent | None = None
+        self._reference_lent: Lent | None = None
 
     def load(self, case: Case, engine: EngineSpec, built: BuiltEngine, resolved: Resolved) -> LoadedEngine:
         """The engine, loaded by the first who asks."""
@@ -76,15 +80,22 @@ class ShardBench(Workbench):
             self._lent = Lent(super().load(case, engine, built, resolved))
         return self._lent
 
+    def load_reference(self, case: Case, place: Place) -> LoadedEngine:
+        """The reference, loaded by the first who asks; a bench has one model."""
+        if self._reference_lent is None:
+            self._reference_lent = Lent(super().load_reference(case, place))
+        return self._reference_lent
+
     def plan(self, case: Case, engine: EngineSpec, lowered: Path, backend: str) -> BuildPlan:  # noqa: ARG002
         """What the engine was built from, as far as loading it depends on that."""
         return BuildPlan(lowered, engine.precision, {}, case.build)
 
     def end(self) -> None:
-        """Closes the engine."""
-        if self._lent is not None:
-            self._lent.end()
-            self._lent = None
+        """Closes engine and reference."""
+        for lent in (self._lent, self._reference_lent):
+            if lent is not None:
+                lent.end()
+        self._lent = self._reference_lent = None
 
 
 @dataclass(frozen=True)

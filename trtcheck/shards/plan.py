@@ -21,6 +21,7 @@ from trtcheck.shards.task import Job, Task
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import BackendInfo
+    from trtcheck.backends.reference_place import Place
     from trtcheck.comparison import Subject
     from trtcheck.session import Workbench
 
@@ -57,9 +58,17 @@ def needed_libraries() -> dict[str, str]:
 
 
 def needed_device(info: BackendInfo) -> dict[str, str]:
-    """What runs the engine, as it is here: its version, and the model of the GPU where one computes."""
+    """What runs the engine, as it is here: its version, and of a GPU the model and what moves answers."""
     found = {info.name: info.version}
-    return found if info.name == "onnxruntime-cpu" else {**found, "GPU": info.device}
+    return found if info.name == "onnxruntime-cpu" else {**found, "GPU": info.device, **info.settings}
+
+
+def needed_reference(place: Place) -> dict[str, str]:
+    """What runs the reference, as it is here; the processor's model does not count, as for engines."""
+    found = {"reference on": place.provider}
+    if not place.on_gpu:
+        return found
+    return {**found, "GPU of the reference": place.device, **place.settings}
 
 
 def differences(needed: Mapping[str, str], found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -85,6 +94,7 @@ def job_of(bench: Workbench, subject: Subject, *, threads: int, beside: int) -> 
     """
     case, built, resolved = subject.case, subject.built, subject.resolved
     info = bench.info_of(subject.engine, built)
+    place = bench.reference_place(subject.engine)
     profile = {"profile": built.facts["profile"]} if "profile" in built.facts else {}
     return Job(
         session=uuid.uuid4().hex,
@@ -94,7 +104,8 @@ def job_of(bench: Workbench, subject: Subject, *, threads: int, beside: int) -> 
         model_digest=resolved.model_digest, data_digest=resolved.digest,
         images=len(resolved.images), batch=_batch(bench, subject),
         classes=len(resolved.classes), scores=resolved.scores,
-        backend=info.name, needed={**needed_libraries(), **needed_device(info)},
+        backend=info.name, reference=place.name,
+        needed={**needed_libraries(), **needed_device(info), **needed_reference(place)},
         cache=bench.cache.root.absolute(), rows=data.is_in_memory(case.data), threads=threads, beside=beside,
     )  # fmt: skip
 

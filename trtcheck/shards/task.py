@@ -93,8 +93,9 @@ class Job:
         classes: Number of classes; 0 where no class scores are judged.
         scores: Name of the output with the class scores, or None.
         backend: What runs the engine, one of `trtcheck.backends.FASTEST_FIRST`.
+        reference: Where the reference runs: ``"cpu"`` or ``"cuda"``.
         needed: What must be the same wherever a shard is evaluated, by what it is of: versions of libraries,
-            and the model of the GPU where one computes.
+            where the reference runs, and the model of the GPU where one computes.
         cache: The cache folder; a worker that does not see it uses its user's.
         rows: Whether every shard brings its images, since they are nowhere but in memory.
         threads: Threads for inference; 0 takes the worker's share of its machine's cores.
@@ -114,6 +115,7 @@ class Job:
     classes: int
     scores: str | None
     backend: str
+    reference: str
     needed: Mapping[str, str]
     cache: Path
     rows: bool = False

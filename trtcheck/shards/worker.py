@@ -68,10 +68,12 @@ def _open(task: Task) -> Lane | Answer:
     if missing:
         return {"kind": "needs", "files": missing}
     paths: dict[str, Path] = {key: path for key, path in found.items() if path is not None}
-    bench = ShardBench(cache, job.backend, job.threads or max(1, usable_cores() // job.beside))
+    threads = job.threads or max(1, usable_cores() // job.beside)
+    bench = ShardBench(cache, job.backend, threads, job.reference)
     lane = Lane.open(job, bench, paths[job.model.key], paths[job.engine_file.key])
-    here = plan.needed_device(bench.backend_of(lane.engine).info)
-    different = plan.differences(job.needed, {**plan.needed_libraries(), **here})
+    device = plan.needed_device(bench.backend_of(lane.engine).info)
+    reference = plan.needed_reference(bench.reference_place(lane.engine))
+    different = plan.differences(job.needed, {**plan.needed_libraries(), **device, **reference})
     return _refused("computes with something else", different) if different else lane
 
 

@@ -43,6 +43,7 @@ def of_environment(environment: Record) -> tuple[Fact, ...]:
             fact("chosen because", backend.get("reason")),
             fact("device", backend.get("device")),
             fact("driver", backend.get("driver")),
+            *(fact(name, value) for name, value in (backend.get("settings") or {}).items()),
             fact("machine", environment.get("machine")),
             fact("system", environment.get("system")),
             fact("Python", environment.get("python")),
@@ -133,11 +134,19 @@ def of_engine(engine: Record) -> tuple[Fact, ...]:
             fact("job", engine.get("job")),
             fact("precision", engine["precision"]),
             fact("backend", engine["backend"]),
+            fact("reference", _reference(engine.get("reference"))),
             fact("images", count(engine["images"])),
             fact("of these labelled", count(engine["labelled"])),
             fact("engine", _origin(engine)),
         )
     )
+
+
+def _reference(place: Record | None) -> str | None:
+    """Where the reference ran, and why there."""
+    if place is None:
+        return None
+    return f"{place['provider']} {place['version']} on {place['device']} ({place['reason']})"
 
 
 def _origin(engine: Record) -> str | None:
@@ -221,11 +230,15 @@ def _of_facts(built: Record) -> tuple[Fact, ...]:
     tensorrt, inspector = built.get("tensorrt") or {}, built.get("inspector")
     inspected = _tally(sorted(inspector.items())) if inspector else built.get("inspector_note")
     profile = (built.get("profile") or {}).items()
+    options = (built.get("provider_options") or {}).items()
     products = Counter((built.get("computes") or {}).values())
     return (
         fact("nodes of the engine", count(built.get("nodes"))),
         fact("computing in", _tally((n, c) for n, c in sorted((built.get("types") or {}).items()) if c)),
         fact("products computing in", _tally(sorted(products.items()))),
+        fact("nodes by provider", _tally(sorted((built.get("providers") or {}).items()))),
+        fact("nodes on the CPU", _tally(sorted((built.get("on_cpu") or {}).items()))),
+        fact("provider options", ", ".join(f"{name} = {value}" for name, value in options)),
         fact("engine size", with_unit(count(built.get("engine_bytes")), "bytes")),
         fact("device memory", with_unit(count(built.get("memory_bytes")), "bytes")),
         fact("TensorRT", " ".join(str(part) for part in tensorrt.values())),

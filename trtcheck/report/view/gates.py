@@ -203,6 +203,20 @@ def _build(item: Record) -> Iterator[Row]:
             yield _row(
                 words, verdict, check_anchor("build"), measured=measured, limit=f"at most {limit:g} MB"
             )
+    yield from _placed(item)
+
+
+def _placed(item: Record) -> Iterator[Row]:
+    """Nodes on the CPU, where the engine's backend has a say in it."""
+    limit, facts = (item.get("gates") or {}).get("cpu_nodes"), item.get("facts") or {}
+    if limit is None or facts.get("providers") is None:
+        return
+    count = sum(facts["on_cpu"].values()) if facts["providers"] else None
+    verdict = "inconclusive" if count is None else "pass" if count <= limit else "fail"
+    yield _row(
+        "nodes on the CPU", verdict, check_anchor("build"), measured=None if count is None else str(count),
+        limit=f"at most {limit}",
+    )  # fmt: skip
 
 
 _SIZES = {
