@@ -193,8 +193,12 @@ def run(bed: Bed, name: str, kind: str, workers: int, *options: str, spread: int
 
 
 def _environment(bed: Bed, log: Path) -> dict[str, str]:
-    """This process's variables, with compiled modules kept from the first run on."""
-    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """This process's variables, with compiled modules kept from the first run on.
+
+    Those of a worker of pytest-xdist, which this process may be itself, are left out.
+    """
+    left = ("PYTHONDONTWRITEBYTECODE", "PYTEST_XDIST")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(left)}
     return {**own, "ITEMS_LOG": str(log), "PYTHONPYCACHEPREFIX": str(bed.folder / "compiled")}
 
 

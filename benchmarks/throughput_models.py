@@ -170,6 +170,6 @@ def written(net: Network, folder: Path, images: int, batch: int, *, floats: bool
         else InputSpec(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     )
     return Case(
-        name=f"{net.name}-{kind}-{batch}", onnx=path, data={"images": data, "labels": labels}, batch=batch, input=spec,
-        classes=tuple(map(str, range(net.classes))),
+        name=f"{net.name}-{kind}-{batch}", onnx=path, data={"images": data, "labels": labels}, batch=batch,
+        input=spec, classes=tuple(map(str, range(net.classes))),
     )  # fmt: skip

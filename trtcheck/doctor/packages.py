@@ -51,9 +51,8 @@ def _name(distribution: metadata.Distribution) -> str | None:
     """Its name; None of the leavings of one."""
     try:
         return distribution.metadata["Name"] if distribution.metadata else None
-    except (
-        FileNotFoundError
-    ):  # of importlib_metadata, which takes the place of Python's own once it is imported
+    except (FileNotFoundError, KeyError):
+        # Of importlib_metadata, which takes the place of Python's own once somebody imports it.
         return None
 
 
