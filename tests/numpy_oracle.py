@@ -72,6 +72,15 @@ def _leaky_relu(round_: Round, x: np.ndarray, alpha: float = 0.01) -> np.ndarray
     return np.where(x >= 0, x, x * round_(np.float32(alpha)))
 
 
+def _softplus(round_: Round, x: np.ndarray) -> np.ndarray:
+    terms = round_(np.log(round_(round_(np.exp(-np.abs(x))) + np.float32(1))))
+    return round_(np.where(x > 0, x + terms, terms))
+
+
+def _mish(round_: Round, x: np.ndarray) -> np.ndarray:
+    return x * round_(np.tanh(_softplus(round_, x)))
+
+
 def _dequantize(q: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int = 1) -> np.ndarray:
     return (q.astype(np.float32) - _along(zero, q, axis).astype(np.float32)) * _along(scale, q, axis)
 
@@ -109,6 +118,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish,
     "LeakyRelu": _leaky_relu,
+    "Mish": _mish,
+    "Softplus": _softplus,
     "QuantizeLinear": _quantize,
 }
 """Operators that also round inside; the first argument rounds to the type of the node's first input."""

@@ -30,7 +30,7 @@ FASHION = [
     "Bag",
     "Ankle boot",
 ]
-EMULATED = "emulated: computed in FP32 and rounded to the asked-for type after every node"
+EMULATED = "emulated: computed in FP32, rounded to the asked-for type as ONNX Runtime's CUDA kernels do"
 HOSTILE = [
     "<script>alert(1)</script>",
     "../../etc/passwd",

@@ -43,7 +43,7 @@ class Numerics(StrEnum):
     NATIVE = "native"
     """Computed by the arithmetic that was asked for."""
     EMULATED = "emulated"
-    """Computed in FP32 and rounded to the asked-for type after every node."""
+    """Computed in FP32, rounded to the asked-for type as ONNX Runtime's CUDA kernels do."""
     RECORDED = "recorded"
     """Read from a file that was recorded elsewhere."""
 

@@ -20,7 +20,7 @@ SHARED_PROVIDER = (
     "FP32 on the CPU runs on the same provider as the reference: this tests trtcheck's own lowering, "
     "not an engine"
 )
-EMULATED = "emulated: computed in FP32 and rounded to the asked-for type after every node"
+EMULATED = "emulated: computed in FP32, rounded to the asked-for type as ONNX Runtime's CUDA kernels do"
 EMULATED_TF32 = "emulated: computed in FP32, the factors of every product rounded to TF32"
 RECORDED = "recorded: answers of another device, read from a file; this machine computed none of them"
 

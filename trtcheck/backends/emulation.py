@@ -73,8 +73,8 @@ def emulate(model: onnx.ModelProto, ask: Ask | None = None, *, tf32: bool = Fals
     """The FP32 graph that answers as *model* would on hardware with its narrow types.
 
     Inputs and outputs keep names and types, but for BF16, which ONNX Runtime cannot exchange with numpy: such
-    an input or output is declared FP32 and rounded to BF16 at the border. All names survive; what is added
-    carries a suffix of its own.
+    an input or output is declared FP32 and rounded to BF16 at the border. All names survive, but for a
+    product that a Gemm swallows; what is added carries a suffix of its own.
 
     Args:
         model: A lowered model, whoever made it, with its weights loaded. It is not changed.

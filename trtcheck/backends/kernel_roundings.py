@@ -9,6 +9,10 @@ or for all but one in a thousand where a sum's order is open):
 - Conv and ConvTranspose round the sum of products, then add the bias and round again.
 - HardSwish is computed in four steps, each of which rounds: ``x * (1 / 6)``, ``+ 1 / 2``, clipped, ``* x``.
 - HardSigmoid and LeakyRelu hold their attributes in the narrow type.
+- Softplus rounds after each of its steps, and with it Mish, which ONNX defines by it: both are 0 in FP16 for
+  x below -8. (Seen of Mish; the formula gives its distance from one rounding, .732879 equal, to the digit.)
+- A MatMul whose only reader is an Add becomes a Gemm, which rounds once. Observed of matrices; products of
+  more axes are left alone, for ONNX Runtime joins these only where every size is fixed.
 
 For a network that goes on in INT8 this decides: any one of the first three, left out, changes as many answers
 as quantization itself does (docs/decisions.md).
@@ -16,29 +20,33 @@ as quantization itself does (docs/decisions.md).
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trtcheck.backends.graph_types import NARROW, Types, subgraphs, unused_suffix
+from trtcheck.backends.graph_types import NARROW, Types, reads, subgraphs, unused_suffix
 
 _WITH_BIAS = frozenset({"Conv", "ConvTranspose"})
 _HELD_NARROW = {"HardSigmoid": {"alpha": 0.2, "beta": 0.5}, "LeakyRelu": {"alpha": 0.01}}
 """Attributes that a kernel rounds to its tensors' type, with ONNX's defaults."""
-_OPSET_OF_RESHAPE = 5
+_OPSET_OF_BROADCASTS = 7
+"""From here on Add and Gemm spread a bias by themselves."""
 
 
 def write_out(model: onnx.ModelProto) -> None:
-    """Turns every node that rounds inside into nodes that round at their ends; in place, subgraphs included.
+    """Turns nodes that round inside into nodes that round at their ends; in place, subgraphs included.
 
-    The results keep their names; what is added carries a suffix of its own. What cannot be written out (a
-    tensor of unknown rank, blocks of scales) stays as it is.
+    A product and a sum that round as one become a Gemm. All other results keep their names; what is added
+    carries a suffix of its own. What cannot be written out (a tensor of unknown rank, blocks of scales) stays
+    as it is.
 
     Args:
         model: A model as `trtcheck.backends.graph_types.typed` returns it, with its weights loaded.
     """
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-    if opset >= _OPSET_OF_RESHAPE:
+    if opset >= _OPSET_OF_BROADCASTS:
         _Writer(unused_suffix(model, "__steps")).rewrite(model.graph, None)
 
 
@@ -51,7 +59,7 @@ class _Writer:
     def rewrite(self, graph: onnx.GraphProto, outer: Types | None) -> None:
         types = Types(graph, outer)
         nodes: list[onnx.NodeProto] = []
-        for node in graph.node:
+        for node in _joined(graph, types):
             for inner in subgraphs(node):
                 self.rewrite(inner, types)
             steps = self._steps(node, types, graph) if node.domain in ("", "ai.onnx") else [node]
@@ -70,6 +78,8 @@ class _Writer:
             return self._bias(node, types, step)
         if node.op_type == "HardSwish":
             return self._hard_swish(node, step)
+        if node.op_type in ("Softplus", "Mish"):
+            return self._softplus(node, step)
         if node.op_type in _HELD_NARROW:
             return [_narrow_attributes(node, element)]
         return [node]
@@ -114,6 +124,17 @@ class _Writer:
         shifted = step.add("Add", [product, step.value("half", 0.5)], "shifted")
         clipped = step.add("Clip", [shifted, step.value("zero", 0.0), step.value("one", 1.0)], "clipped")
         return [*step.made, step.last("Mul", [x, clipped])]
+
+    def _softplus(self, node: onnx.NodeProto, step: _Steps) -> list[onnx.NodeProto]:
+        """``max(x, 0) + log(exp(-abs(x)) + 1)``, and for Mish ``x`` times its tanh."""
+        x = node.input[0]
+        power = step.add("Exp", [step.add("Neg", [step.add("Abs", [x], "size")], "negative")], "power")
+        logarithm = step.add("Log", [step.add("Add", [power, step.value("one", 1.0)], "shifted")], "log")
+        terms = [step.add("Relu", [x], "positive"), logarithm]
+        if node.op_type == "Softplus":
+            return [*step.made, step.last("Add", terms)]
+        tanh = step.add("Tanh", [step.add("Add", terms, "softplus")], "tanh")
+        return [*step.made, step.last("Mul", [x, tanh])]
 
 
 class _Steps:
@@ -175,18 +196,65 @@ def _narrow_attributes(node: onnx.NodeProto, element: int) -> onnx.NodeProto:
     return copy
 
 
-def _shape(name: str, types: Types) -> list[int] | None:
-    """The shape of tensor *name*, None where any of it is unknown."""
+def _joined(graph: onnx.GraphProto, types: Types) -> list[onnx.NodeProto]:
+    """The nodes of *graph*; a narrow MatMul whose only reader is an Add is one Gemm with it."""
+    readers = Counter(name for node in graph.node for name in reads(node))
+    readers.update(value.name for value in graph.output)
+    products = {
+        node.output[0]: node
+        for node in graph.node
+        if _is(node, "MatMul") and readers[node.output[0]] == 1 and types.element(node.input[0]) in NARROW
+    }
+    gemms: dict[str, onnx.NodeProto] = {}
+    joined: set[str] = set()
+    for node in graph.node:
+        for name, bias in zip(node.input, reversed(node.input), strict=True) if _is(node, "Add") else ():
+            if name in products and _is_bias(bias, products[name], types):
+                factors = products.pop(name).input
+                gemms[node.output[0]] = helper.make_node(
+                    "Gemm", [*factors, bias], [node.output[0]], name=node.name
+                )
+                joined.add(name)
+                break
+    left = [node for node in graph.node if joined.isdisjoint(node.output)]
+    return [gemms.get(node.output[0], node) if node.output else node for node in left]
+
+
+def _is(node: onnx.NodeProto, op: str) -> bool:
+    """Whether *node* is ONNX's own operator *op*."""
+    return node.op_type == op and node.domain in ("", "ai.onnx")
+
+
+def _is_bias(name: str, product: onnx.NodeProto, types: Types) -> bool:
+    """Whether a Gemm of *product*'s matrices can add tensor *name*: of a row's or of the product's size."""
+    left, right, bias = (_sizes(tensor, types) for tensor in (*product.input, name))
+    if left is None or right is None or bias is None or len(left) != 2 or len(right) != 2:
+        return False
+    high, wide = left[0], right[1]
+    return wide is not None and (
+        bias in ([wide], [1, wide]) or (high is not None and bias in ([high, 1], [high, wide]))
+    )
+
+
+def _sizes(name: str, types: Types) -> list[int | str | None] | None:
+    """The size or the name of each axis of tensor *name*, None for one that has neither."""
     kind = types.get(name)
     if kind is None or not kind.tensor_type.HasField("shape"):
         return None
-    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.tensor_type.shape.dim]
-    return None if None in sizes else [size for size in sizes if size is not None]
+    return [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        for dim in kind.tensor_type.shape.dim
+    ]
+
+
+def _shape(name: str, types: Types) -> list[int] | None:
+    """The shape of tensor *name*, None where any of it is unknown."""
+    sizes = _sizes(name, types)
+    numbers = [size for size in sizes or () if isinstance(size, int)]
+    return numbers if sizes is not None and len(numbers) == len(sizes) else None
 
 
 def _rank(name: str, types: Types) -> int | None:
     """The number of axes of tensor *name*, None where it is unknown."""
-    kind = types.get(name)
-    if kind is None or not kind.tensor_type.HasField("shape"):
-        return None
-    return len(kind.tensor_type.shape.dim)
+    sizes = _sizes(name, types)
+    return None if sizes is None else len(sizes)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PROVIDERS = ("CPUExecutionProvider",)
 
-_BUILD_VERSION = 4
+_BUILD_VERSION = 5
 """Counts changes of how engines are built, so that older ones in the cache are not taken."""
 
 _FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16))

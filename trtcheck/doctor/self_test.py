@@ -189,7 +189,7 @@ def _digits(small: net.Net, found: np.ndarray, numerics: Numerics) -> dict[str, 
     if not seen >= _SEEN:
         return _too_exact(precision, seen, "the rounding of its weights")
     if emulated and precision is not Precision.INT8:
-        # A GPU may keep the inside of a fused group wider; the emulation promises to round after every node.
+        # A GPU may keep the inside of a fused group wider; the emulation rounds between these nodes.
         between = net.share_of(found, weights, small.answers(weights=True, values=True))
         if not between >= _SEEN:
             return _too_exact(precision, between, "the rounding between its nodes")

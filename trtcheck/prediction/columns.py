@@ -23,7 +23,7 @@ _NAME, _ENGINE = 16, 18
 _GAP = 2
 _ANSWER = "*"
 _KEY = {
-    Numerics.EMULATED: "computed in FP32 and rounded to the asked-for type after every node",
+    Numerics.EMULATED: "computed in FP32, rounded to the asked-for type as ONNX Runtime's CUDA kernels do",
     Numerics.RECORDED: "read from a file that was recorded elsewhere",
 }
 
