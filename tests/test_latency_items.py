@@ -300,6 +300,15 @@ def test_a_mark_that_names_no_model_is_a_sentence(suite: Suite) -> None:
     result.stdout.fnmatch_lines(["*which model is meant?*", "*found: *tiny*"])
 
 
+def test_what_was_held_against_limits_comes_back_from_workers(timed: Suite) -> None:
+    with (timed.path / "trtcheck.toml").open("a") as file:
+        file.write("\n[models.tiny.gates]\nlatency_ms = 60000\nthroughput = 0.001\n")
+    args = ("--trt-engine=fp32", "-k", "latency", FAST, "-n", "1")
+    assert timed.run(*args, plugins=["xdist"], process=True, report="one").ret == 0
+    limits = latency_items(timed, "one")["tiny[fp32]::latency-b1"]["limits"]
+    assert [row["gate"] for row in limits] == ["latency_ms", "throughput"]
+
+
 def test_workers_time_as_one_process_does(timed: Suite) -> None:
     args = ("--trt-engine=fp32,fp16", "-k", "latency", FAST)
     assert timed.run(*args, "-n", "2", plugins=["xdist"], process=True, report="two").ret == 0

@@ -104,7 +104,7 @@ def find(asked: Asked | None, environment: Mapping[str, str]) -> tuple[Device, .
     except BackendError as error:
         if asked.numbers is None and asked.where == INI:
             return ()
-        told = "; ".join(line.strip() for line in str(error).splitlines())
+        told = str(error).splitlines()[0]
         raise OptionError(
             f"{asked.where}={asked}: there is no GPU to use", expected="NVIDIA GPUs", found=told,
             hint="pytest-trtcheck doctor tells what is missing; leave the option out to run without a GPU",

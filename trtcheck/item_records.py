@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -77,7 +78,8 @@ def _limits(measured: Mapping[str, Any]) -> dict[str, object]:
         *((f"change.{row['what']}", row, ("effect", "tolerance", "verdict")) for row in measured["judged"]),
     ]
     return {
-        f"{name}.{field}": row[field]
+        # A worker of pytest-xdist sends builtins alone.
+        f"{name}.{field}": row[field].value if isinstance(row[field], Enum) else row[field]
         for name, row, fields in rows
         for field in fields
         if row[field] is not None

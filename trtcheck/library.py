@@ -80,6 +80,11 @@ def _crew(
 
     if shards is not None and shards < 1:
         raise ValueError(f"shards = {shards}: expected 1 or more")
+    if executor is not None and not (isinstance(executor, Executor) or callable(executor)):
+        raise TypeError(
+            f"executor = {executor!r}: expected a concurrent.futures.Executor or what makes one, for example "
+            "distributed.Client('tcp://scheduler:8786').get_executor(pure=False)"
+        )
     if executor is not None and devices is None:
         return crew.of_executor(executor, shards, threads)
     if executor is not None or shards is None:

@@ -216,8 +216,9 @@ def parse_reference(place: str) -> str:
     """
     if place in REFERENCES:
         return place
+    meant = _meant("cuda" if place == "gpu" else place, REFERENCES)
     raise OptionError(
-        f"--trt-reference={place} is not known{_meant(place, REFERENCES)}", expected=", ".join(REFERENCES),
+        f"--trt-reference={place} is not known{meant}", expected=", ".join(REFERENCES),
         found=place,
     )  # fmt: skip
 

@@ -56,7 +56,13 @@ def executor(options: Mapping[str, Any], ini: Mapping[str, str], invoked_in: Pat
 
 def _named(text: str, base: Path, where: str) -> str:
     if text.startswith(FILE) and text != FILE:
-        return f"{FILE}{(base / at_home(text.removeprefix(FILE), where)).absolute()}"
+        path = (base / at_home(text.removeprefix(FILE), where)).absolute()
+        if not path.is_file():  # Dask would wait for it
+            raise OptionError(
+                f"{where}: no such scheduler file", where=path, expected="what dask scheduler writes",
+                hint=f"dask scheduler --scheduler-file {path}",
+            )  # fmt: skip
+        return f"{FILE}{path}"
     if re.fullmatch(r"(?:dask|tcp|tls)://[^/\s]+:[0-9]{1,5}", text) is None:
         raise OptionError(
             f"{where} names no scheduler", expected=f"dask://HOST:PORT, or {FILE}PATH of a scheduler file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -45,10 +46,22 @@ def travelling(case: Case) -> Case:
     if is_in_memory(source):
         source = Path()  # the rows of each shard travel beside it
     elif isinstance(source, str | Path):
-        source = Path(source).absolute()
+        source = _plain(Path(source))
     elif isinstance(source, Mapping):
-        source = {name: Path(path).absolute() for name, path in source.items()}
+        source = {name: _plain(Path(path)) for name, path in source.items()}
     return replace(case, data=source, calibration=None, onnx=case.onnx.absolute())
+
+
+def _plain(path: Path) -> Path:
+    """The absolute *path*, without ``..`` where that leads to the same file: mappings go by beginnings."""
+    whole = path.absolute()
+    short = Path(os.path.normpath(whole))
+    return short if short.exists() and whole.exists() and short.samefile(whole) else whole
+
+
+def told(source: Source) -> str:
+    """The *source* of a case in a message."""
+    return ", ".join(map(str, source.values())) if isinstance(source, Mapping) else str(source)
 
 
 def at_home(source: Source) -> Source:

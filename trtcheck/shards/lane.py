@@ -21,6 +21,7 @@ from trtcheck.progress import LoggedProgress
 from trtcheck.resolve import Resolved
 from trtcheck.session import Workbench
 from trtcheck.shards import data
+from trtcheck.shards.files import PATHS
 from trtcheck.shards.task import Job, Task
 
 if TYPE_CHECKING:
@@ -136,10 +137,18 @@ class Lane:
         """
         case = replace(job.case, onnx=model, data=data.at_home(job.case.data))
         prebuilt = job.engine.kind is EngineKind.ENGINE
+        try:
+            images = None if job.rows else open_images(case.data, classes=case.classes, spec=case.input)
+        except DataError as error:
+            raise DataError(
+                f"the data of {case.name} cannot be opened on a worker",
+                expected=f"what stands at {data.told(job.case.data)} where the evaluation was asked for",
+                found=" ".join(str(error).splitlines()[0].split()),
+                hint=f"mount or copy them there, or name the place on the worker: {PATHS}=/data=/mnt/data",
+            ) from error
         return cls(
             job, bench, case, replace(job.engine, path=engine) if prebuilt else job.engine,
-            replace(job.built, path=engine, lowered_path=engine), read_signature(model),
-            None if job.rows else open_images(case.data, classes=case.classes, spec=case.input),
+            replace(job.built, path=engine, lowered_path=engine), read_signature(model), images,
         )  # fmt: skip
 
     def images_of(self, task: Task) -> Images:

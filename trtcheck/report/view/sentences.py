@@ -38,7 +38,10 @@ def headline(document: Record) -> str:
         verdicts.setdefault(pair(item), item["verdict"])
     if worst == "pass":
         passed = [item for item in items if item["verdict"] == "pass"]
-        parts = [f"Everything passes: {_extent(passed)}", *_unsure(passed), *_others(verdicts, "skipped")]
+        # pytest exits with 0 where it came to its end, and with 1 where something else failed.
+        whole = document["run"].get("exitstatus", 0) in (0, 1)
+        told = "Everything passes" if whole else "Interrupted, and what was checked until then passes"
+        parts = [f"{told}: {_extent(passed)}", *_unsure(passed), *_others(verdicts, "skipped")]
         return "; ".join([*parts, *_pace(items, alone=alone)])
     del verdicts[pair(items[0])]
     others = [
