@@ -310,7 +310,7 @@ def test_a_failing_items_output_says_that_it_was_emulated(suite):
     result.stdout.fnmatch_lines(
         ["tiny[[]fp16[]] recall (emulated): recall of 'left' fell from 1.000 to .000 *"]
     )
-    result.stdout.fnmatch_lines(["*note: emulated: computed in FP32 and rounded*"])
+    result.stdout.fnmatch_lines(["*note: emulated: computed in FP32, rounded*"])
 
 
 def test_items_hold_what_the_schema_says(suite):

@@ -118,10 +118,12 @@ def _chunks(
     batches: Iterator[Batch], asks: list[Ask], ahead: int, turn: AbstractContextManager[Any]
 ) -> Iterator[list[Answered]]:
     """Feeds a lane for each of *asks*, *ahead* chunks before the one whose answers are waited for."""
-    lanes = [_Lane(ask, turn) for ask in asks]
+    lanes: list[_Lane] = []
     grouped = _Grouped(batches)
     waiting: deque[list[Batch]] = deque()
     try:
+        for ask in asks:
+            lanes.append(_Lane(ask, turn))  # noqa: PERF401  those that were started are ended, whatever follows
         for chunk in grouped:
             waiting.append(chunk)
             for lane in lanes:

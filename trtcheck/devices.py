@@ -67,7 +67,7 @@ def read_devices(option: str | None, ini: str | None) -> Asked | None:
     entries = [entry.strip() for entry in text.split(",")]
     if entries == ["all"]:
         return Asked(None, where)
-    if not all(entry.isascii() and entry.isdigit() for entry in entries):
+    if not all(entry.isascii() and entry.isdigit() and len(entry) < 7 for entry in entries):
         raise OptionError(
             f"{where} names no GPUs", expected="all, or numbers among the GPUs that pytest sees, such as 0,2",
             found=text, hint=f"nvidia-smi -L lists them; pytest {OPTION}=all takes every one",

@@ -25,6 +25,24 @@ PACKAGES = (
 )  # fmt: skip
 
 
+PREPROCESSING = ("pytest-trtcheck", "numpy", "Pillow")
+"""What decodes and preprocesses: with another version of one, an engine may be fed other numbers."""
+
+
+def preprocessing() -> dict[str, str]:
+    """Versions of what decodes and preprocesses, for keys of what was found out about data."""
+    return {name: metadata.version(name) for name in PREPROCESSING if is_distributed(name)}
+
+
+def is_distributed(name: str) -> bool:
+    """Whether the distribution *name* is installed."""
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def versions() -> dict[str, str]:
     """Versions of the installed packages that can move a figure, by distribution name."""
     found = {}

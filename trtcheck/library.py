@@ -78,8 +78,8 @@ def _crew(
     from trtcheck.environment import usable_cores
     from trtcheck.shards import crew
 
-    if shards is not None and shards < 1:
-        raise ValueError(f"shards = {shards}: expected 1 or more")
+    if shards is not None and (not isinstance(shards, int) or shards < 1):
+        raise ValueError(f"shards = {shards}: expected a whole number, 1 or more")
     if executor is not None and not (isinstance(executor, Executor) or callable(executor)):
         raise TypeError(
             f"executor = {executor!r}: expected a concurrent.futures.Executor or what makes one, for example "

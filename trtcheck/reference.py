@@ -16,7 +16,7 @@ import numpy as np
 from trtcheck import digests
 from trtcheck.cache import Cache
 from trtcheck.data.npy import Header, as_bytes, read_header, read_rows, write_header
-from trtcheck.errors import EngineError
+from trtcheck.errors import EngineError, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,6 +240,15 @@ class _Kept:
             self._file.close()
 
 
+def _room_in(cache: Cache) -> Path | None:
+    """A folder for answers; None where there is no room for one."""
+    try:
+        return cache.temporary("reference")
+    except OptionError as error:
+        _log.warning("trtcheck: the reference's answers are not kept: %s", error)
+        return None
+
+
 @contextmanager
 def open_reference(
     cache: Cache, key: str, images: int, session: Callable[[], LoadedEngine], span: range | None = None
@@ -278,14 +287,17 @@ def open_reference(
     loaded = session()
     folder = live = None
     try:
-        folder = cache.temporary("reference")
+        folder = _room_in(cache)
         live = LiveReference(loaded, asked, images, folder)
         yield live
         outputs = live.finished()
-        if outputs is not None:
-            with cache.locked("reference", key):
-                if cache.get("reference", key) is None:
-                    cache.commit("reference", key, folder, {"outputs": outputs})
+        if outputs is not None and folder is not None:
+            try:
+                with cache.locked("reference", key):
+                    if cache.get("reference", key) is None:
+                        cache.commit("reference", key, folder, {"outputs": outputs})
+            except OptionError as error:  # a full disk: the comparison itself is whole
+                _log.warning("trtcheck: the reference's answers are not kept: %s", error)
     finally:
         loaded.close()
         if live is not None:

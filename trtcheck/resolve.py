@@ -42,10 +42,10 @@ class Resolved:
 
 
 class ModelDigests:
-    """Digests of ONNX files, each read once as long as the file has its size and time of change."""
+    """Digests of ONNX files, each read once as long as it and its weights have size and time of change."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[tuple[int, int], str]] = {}
+        self._known: dict[Path, tuple[list[tuple[int, int]], str]] = {}
 
     def of(self, path: Path) -> str:
         """The digest of the model at *path*, see `trtcheck.model.digest`.
@@ -53,11 +53,11 @@ class ModelDigests:
         Raises:
             ModelError: The file is missing or damaged, or lacks its external weights.
         """
-        from trtcheck.model import digest
+        from trtcheck.model import digest, files
 
         if not path.is_file():
             return digest(path)  # which tells what is wrong
-        stamp = (path.stat().st_size, path.stat().st_mtime_ns)
+        stamp = [(found.st_size, found.st_mtime_ns) for found in (file.stat() for file in files(path))]
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             known = self._known[path] = (stamp, digest(path))

@@ -621,6 +621,7 @@ class Workbench:
             place: Where it computes, see `reference_place`.
             span: The images that will be asked for; None for all.
         """
+        from trtcheck.environment import preprocessing
         from trtcheck.reference import open_reference
 
         key = digests.of_json(
@@ -629,6 +630,7 @@ class Workbench:
                 "data": resolved.digest,
                 "input": asdict(case.input),
                 "batch": size,
+                "preprocessing": preprocessing(),
                 "place": place.identity(),
             }
         )

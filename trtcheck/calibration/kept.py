@@ -17,7 +17,7 @@ from trtcheck import digests
 from trtcheck.calibration.coverage import Coverage
 from trtcheck.calibration.overlap import Match, Overlap
 from trtcheck.calibration.saturation import Saturation, SaturationRow
-from trtcheck.environment import runtime_version, versions
+from trtcheck.environment import preprocessing, runtime_version
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import BuiltEngine
@@ -118,7 +118,7 @@ def _key(case: Case, resolved: Resolved, **more: Any) -> str:
     return digests.of_json(
         {
             "version": VERSION,
-            "trtcheck": versions().get("pytest-trtcheck"),
+            "preprocessing": preprocessing(),
             "runtime": f"onnxruntime {runtime_version()} cpu",
             "model": resolved.model_digest,
             "data": resolved.digest,

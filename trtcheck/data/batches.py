@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from trtcheck.case import InputSpec
 from trtcheck.data import Images
+from trtcheck.data.folder import FolderImages
 from trtcheck.data.preprocess import check_fit, preprocess
 from trtcheck.environment import usable_cores
 from trtcheck.errors import DataError
@@ -55,8 +58,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Cuts *images* into batches and preprocesses them; memory does not grow with their number.
 
-    Reading is one thread's work at a time, for sources need not be thread-safe. Preprocessing takes a quarter
-    of the cores: a GPU is quicker than one.
+    Reading is one thread's work at a time, for sources need not be thread-safe; files of a folder are decoded
+    by as many threads as there are cores. Preprocessing takes a quarter of them: a GPU is quicker than one.
 
     Args:
         images: The data.
@@ -86,12 +89,12 @@ def batches(
     if size < 1 or prefetch < 0:
         raise ValueError(f"batch size {size}, prefetch {prefetch}")
     row = check_fit(images, signature, spec)
-    cutter = _Cutter(images, signature, spec, size, stop)
     count = max(1, min(together, TOGETHER_BYTES // max(1, row)) // size)
     makers = max(1, min(_MOST_MAKERS, usable_cores() // 4))
     ahead = min(prefetch * makers, AHEAD_BYTES // max(1, row * size * count))
     firsts = range(start, stop, size * count)
-    return _ahead(lambda first: cutter.piece(first, count), firsts, max(ahead, min(prefetch, 1)), makers)
+    cutter = _Cutter(images, signature, spec, size, stop)
+    return _ahead(cutter, firsts, count, max(ahead, min(prefetch, 1)), makers)
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,17 @@ class _Piece:
     error: Exception | None = None
 
 
-def _ahead(make: Callable[[int], _Piece], firsts: range, ahead: int, makers: int) -> Iterator[Batch]:
-    """Yields what ``make(first)`` makes in order, *ahead* pieces ahead; an error is raised when it is due."""
-    # Leaving the block joins the threads, whatever the consumer does.
-    with ThreadPoolExecutor(makers, thread_name_prefix="trtcheck-prefetch") as pool:
+def _ahead(cutter: _Cutter, firsts: range, count: int, ahead: int, makers: int) -> Iterator[Batch]:
+    """Yields pieces of *count* batches, made *ahead* pieces ahead; an error is raised when it is due."""
+    # Leaving the block joins the threads, whatever the consumer does: first who waits for those that decode.
+    with (
+        cutter.reading(firsts.start) as source,
+        ThreadPoolExecutor(makers, thread_name_prefix="trtcheck-prefetch") as pool,
+    ):
         pending: deque[Future[_Piece]] = deque()
         try:
             for first in firsts:
-                pending.append(pool.submit(make, first))
+                pending.append(pool.submit(cutter.piece, source, first, count))
                 if len(pending) > ahead:
                     yield from _told(pending.popleft().result())
             while pending:
@@ -128,6 +134,14 @@ def _told(piece: _Piece) -> Iterator[Batch]:
     yield from piece.batches
     if piece.error is not None:
         raise piece.error
+
+
+class Readable(Protocol):
+    """What images are read from: `Images`, or what decodes those of a folder ahead."""
+
+    def read(self, start: int, stop: int) -> Mapping[str, np.ndarray]:
+        """Arrays of the images *start* to *stop* (exclusive) by name, first axis the image."""
+        ...
 
 
 class _Cutter:
@@ -149,25 +163,31 @@ class _Cutter:
         self._stop = stop
         self._reading = threading.Lock()
 
-    def piece(self, first: int, count: int) -> _Piece:
+    def reading(self, start: int) -> AbstractContextManager[Readable]:
+        """What `piece` reads the images from *start* on from: files are decoded ahead meanwhile."""
+        if isinstance(self._images, FolderImages):
+            return self._images.reading(range(start, self._stop))
+        return nullcontext(self._images)
+
+    def piece(self, source: Readable, first: int, count: int) -> _Piece:
         """The *count* batches from image *first* on, or as many as there are."""
         stop = min(first + self._size * count, self._stop)
         try:
-            return _Piece(self._cut(first, stop))
+            return _Piece(self._cut(source, first, stop))
         except Exception:
             if stop - first <= self._size:
                 raise
         made: list[Batch] = []
         for start in range(first, stop, self._size):
             try:
-                made += self._cut(start, min(start + self._size, stop))
+                made += self._cut(source, start, min(start + self._size, stop))
             except Exception as error:  # noqa: BLE001  raised when its batch is due
                 return _Piece(made, error)
         return _Piece(made)  # what failed was of no batch alone
 
-    def _cut(self, first: int, stop: int) -> list[Batch]:
+    def _cut(self, source: Readable, first: int, stop: int) -> list[Batch]:
         with self._reading:
-            arrays = read_arrays(self._images, first, stop)
+            arrays = read_arrays(source, first, stop, self._images.name)
         feeds = preprocess(arrays, self._signature, self._spec, where=self._images.name, start=first)
         return [
             self._batch(
@@ -195,22 +215,23 @@ def read_feeds(
     Raises:
         DataError: An image cannot be used.
     """
-    return preprocess(read_arrays(images, start, stop), signature, spec, where=images.name, start=start)
+    arrays = read_arrays(images, start, stop, images.name)
+    return preprocess(arrays, signature, spec, where=images.name, start=start)
 
 
-def read_arrays(images: Images, start: int, stop: int) -> Mapping[str, np.ndarray]:
-    """Images *start* to *stop* as the source holds them, by array name.
+def read_arrays(source: Readable, start: int, stop: int, where: str) -> Mapping[str, np.ndarray]:
+    """Images *start* to *stop* as the *source* holds them, by array name; messages name it *where*.
 
     Raises:
         DataError: The source returns another number of images.
     """
-    arrays = images.read(start, stop)
+    arrays = source.read(start, stop)
     count = stop - start
     for name, array in arrays.items():
         if len(array) != count:
             raise DataError(
                 f"array '{name}' was read with the wrong number of images",
-                where=images.name,
+                where=where,
                 expected=f"{count}, for images {start} to {stop}",
                 found=len(array),
             )

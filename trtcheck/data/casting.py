@@ -67,9 +67,13 @@ def check_finite(array: np.ndarray, name: str, where: str, start: int) -> None:
         )
 
 
-def _to_float(values: np.ndarray, dtype: np.dtype[Any], name: str, where: str, start: int) -> np.ndarray:
+def _to_float(
+    values: np.ndarray, dtype: np.dtype[Any], name: str, where: str, start: int, *, checked: bool
+) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         result = np.ascontiguousarray(values, dtype)
+    if checked:
+        return result
     finite = np.isfinite(result)
     if not finite.all():
         image, position = _first_bad(finite)
@@ -108,10 +112,13 @@ def _to_strings(values: np.ndarray, name: str, where: str) -> np.ndarray:
     return np.ascontiguousarray(values.astype(object))
 
 
-def cast(values: np.ndarray, name: str, tensor: Tensor, where: str, start: int) -> np.ndarray:
+def cast(
+    values: np.ndarray, name: str, tensor: Tensor, where: str, start: int, *, finite: bool = False
+) -> np.ndarray:
     """*values* (N, ...) in the element type of *tensor*, contiguous; strings become objects.
 
-    `check_kind` has let the types pass. Whether every value fits is checked here.
+    `check_kind` has let the types pass. Whether every value fits is checked here, unless floats are known to
+    stay *finite*.
 
     Raises:
         DataError: A value leaves the range of the input's type; the first such image is named.
@@ -119,5 +126,5 @@ def cast(values: np.ndarray, name: str, tensor: Tensor, where: str, start: int) 
     if tensor.dtype.kind in "OUST":
         return _to_strings(values, name, where)
     if is_float(tensor.dtype):
-        return _to_float(values, tensor.dtype, name, where, start)
+        return _to_float(values, tensor.dtype, name, where, start, checked=finite)
     return _to_integer(values, tensor.dtype, name, where, start)

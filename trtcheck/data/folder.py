@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -15,11 +13,10 @@ from PIL import Image, ImageOps
 
 from trtcheck import digests
 from trtcheck.case import InputSpec
-from trtcheck.data.arrays import IMAGES
+from trtcheck.data.decoders import DecodedAhead
 from trtcheck.errors import DataError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-_DECODERS = 4
 
 # What Pillow raises for files that are damaged, truncated, absurdly large or no images.
 _UNREADABLE = (
@@ -96,23 +93,38 @@ class FolderImages:
         Raises:
             DataError: A file cannot be decoded, or its size differs from that of the first.
         """
-        files = self._files[start:stop]
-        shape = self._shape
-        images = np.empty((len(files), *shape), np.uint8)
-        workers = max(1, min(_DECODERS, os.cpu_count() or 1, len(files)))
-        # A pool a call: starting it costs nothing beside decoding a batch, and no thread outlives the call.
-        with ThreadPoolExecutor(workers, thread_name_prefix="trtcheck-decode") as pool:
-            for index, image in enumerate(pool.map(lambda file: decode(file, self._spec), files)):
-                if image.shape != shape:
-                    raise DataError(
-                        "the images differ in size",
-                        where=files[index],
-                        expected=f"{shape[0]} x {shape[1]} (height x width), as {self._files[0]}",
-                        found=f"{image.shape[0]} x {image.shape[1]}",
-                        hint="set resize and crop under [models.<name>.input]",
-                    )
-                images[index] = image
-        return {IMAGES: images}
+        # Threads of one call: starting them costs nothing beside decoding a batch, and none outlives it.
+        span = range(len(self))[start:stop]
+        with self.reading(span) as ahead:
+            return ahead.read(span.start, span.stop)
+
+    def reading(self, span: range) -> DecodedAhead:
+        """What reads the images *span* piece by piece, in a ``with`` block.
+
+        Its ``read`` is that of this folder, and its threads decode the pieces that follow meanwhile.
+
+        Raises:
+            DataError: The first image cannot be decoded.
+        """
+        return DecodedAhead(self._decoded, self._shape, span)
+
+    def _decoded(self, index: int) -> np.ndarray:
+        """An image.
+
+        Raises:
+            DataError: It cannot be decoded, or its size differs from that of the first.
+        """
+        file, shape = self._files[index], self._shape
+        image = decode(file, self._spec)
+        if image.shape != shape:
+            raise DataError(
+                "the images differ in size",
+                where=file,
+                expected=f"{shape[0]} x {shape[1]} (height x width), as {self._files[0]}",
+                found=f"{image.shape[0]} x {image.shape[1]}",
+                hint="set resize and crop under [models.<name>.input]",
+            )
+        return image
 
     def digest(self) -> str:
         """Digest of relative names, file contents, resize, crop and colour."""

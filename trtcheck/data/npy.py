@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -86,9 +87,11 @@ class Rows:
         path: The file, opened anew by every read.
         header: What it says.
         offset: Where its content begins, in bytes.
+        stamp: What tells the file from a later one of its name, see `stamp_of`.
     """
 
-    def __init__(self, path: Path, header: Header, offset: int) -> None:
+    def __init__(self, path: Path, header: Header, offset: int, stamp: Stamp) -> None:
+        self._stamp = stamp
         self.shape = header.shape
         self.dtype = header.dtype
         self.ndim = len(header.shape)
@@ -103,11 +106,14 @@ class Rows:
         """The *rows* (without a step) as an array of its own.
 
         Raises:
-            DataError: The file is gone, or shorter than it was.
+            DataError: The file is gone, or another than it was: what was found out about it, its digest first
+                of all, does not hold any more.
         """
         start, stop, _ = rows.indices(len(self))
         try:
             with self._path.open("rb") as stream:
+                if stamp_of(stream) != self._stamp:
+                    raise OSError("the file was written to, or replaced")
                 return read_rows(stream, self._header, self._offset, start, max(start, stop))
         except (OSError, EOFError) as error:
             raise DataError(
@@ -115,6 +121,15 @@ class Rows:
                 expected=f"{self.dtype} {self.shape}, as when it was opened", found=error,
                 hint="leave the data alone while they are in use",
             ) from error  # fmt: skip
+
+
+Stamp = tuple[int, int, int]
+
+
+def stamp_of(stream: BufferedReader) -> Stamp:
+    """Size, time of change in ns and number of the file behind *stream*."""
+    found = os.fstat(stream.fileno())
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def open_rows(path: Path) -> Rows | np.ndarray:
@@ -126,6 +141,7 @@ def open_rows(path: Path) -> Rows | np.ndarray:
     with path.open("rb") as stream:
         header = read_header(stream)
         offset = stream.tell()
+        stamp = stamp_of(stream)
     shape, dtype, fortran = header
     if 0 in shape:
         return np.empty(shape, dtype)  # cannot be mapped
@@ -134,6 +150,6 @@ def open_rows(path: Path) -> Rows | np.ndarray:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
     needed = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if (size := path.stat().st_size) < needed:
-        raise ValueError(f"{size} bytes; {dtype} {shape} takes {needed}")
-    return Rows(path, header, offset)
+    if stamp[0] < needed:
+        raise ValueError(f"{stamp[0]} bytes; {dtype} {shape} takes {needed}")
+    return Rows(path, header, offset, stamp)

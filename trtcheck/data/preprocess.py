@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from trtcheck.data.casting import cast, check_finite, check_kind, is_float
 from trtcheck.data.layout import arrange, describe, is_image
 from trtcheck.errors import DataError
 from trtcheck.model import Signature, Tensor
+
+_BLOCK_BYTES = 256 << 10
+"""Pixels that the whole formula is done on before the next ones: so few that they stay in a core's cache."""
 
 
 def check_fit(images: Images, signature: Signature, spec: InputSpec) -> int:
@@ -81,9 +86,9 @@ def preprocess(
         view, axis = arrange(array, name, tensor, spec, where)
         if view.dtype.kind == "f":
             check_finite(view, name, where, start)
-        if tensor.name in pixels and not spec.is_identity:
-            view = _normalize(view, axis, spec, name, where)
-        feeds[tensor.name] = cast(view, name, tensor, where, start)
+        formula = _Formula.of(view, axis, spec, name, where) if tensor.name in pixels else _Formula()
+        finite = view.dtype == np.uint8 and formula.keeps_bytes_finite(tensor.dtype)
+        feeds[tensor.name] = cast(formula(view), name, tensor, where, start, finite=finite)
     return feeds
 
 
@@ -130,18 +135,58 @@ def _pixel_inputs(
     return {tensor.name for tensor in signature.inputs if takes_pixels(tensor)}
 
 
-def _normalize(view: np.ndarray, axis: int | None, spec: InputSpec, name: str, where: str) -> np.ndarray:
-    """The formula in float32; *axis* is the channel axis of *view*, None where it has none."""
-    # Values beyond float32 become infinite here and are reported by the cast that follows.
-    with np.errstate(over="ignore", invalid="ignore"):
-        pixels = view.astype(np.float32, order="C")
-        if spec.scale != 1.0:
-            pixels *= np.float32(spec.scale)
-        if spec.mean:
-            pixels -= _per_channel("mean", spec.mean, view, axis, name, where)
-        if spec.std:
-            pixels /= _per_channel("std", spec.std, view, axis, name, where)
-    return pixels
+@dataclass(frozen=True, eq=False)
+class _Formula:
+    """``(pixel * scale - mean) / std`` in float32.
+
+    Attributes:
+        scale: The factor.
+        mean: float32, shaped to meet the channels; None for none.
+        std: The same.
+    """
+
+    scale: float = 1.0
+    mean: np.ndarray | None = None
+    std: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, view: np.ndarray, axis: int | None, spec: InputSpec, name: str, where: str) -> _Formula:
+        """That of *spec* for *view*, whose channel axis is *axis*, None where it has none."""
+        return cls(
+            spec.scale,
+            _per_channel("mean", spec.mean, view, axis, name, where) if spec.mean else None,
+            _per_channel("std", spec.std, view, axis, name, where) if spec.std else None,
+        )
+
+    def __call__(self, view: np.ndarray) -> np.ndarray:
+        """The formula's values for *view*, contiguous; *view* itself where the formula changes nothing."""
+        if self.scale == 1.0 and self.mean is None and self.std is None:
+            return view
+        pixels = np.empty(view.shape, np.float32)
+        rows = max(1, _BLOCK_BYTES // max(1, pixels[:1].nbytes))
+        # Values beyond float32 become infinite here and are reported by the cast that follows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(view), rows):
+                block = pixels[start : start + rows]
+                block[...] = view[start : start + rows]
+                if self.scale != 1.0:
+                    block *= np.float32(self.scale)
+                if self.mean is not None:
+                    block -= self.mean
+                if self.std is not None:
+                    block /= self.std
+        return pixels
+
+    def keeps_bytes_finite(self, dtype: np.dtype[Any]) -> bool:
+        """Whether all values of a byte stay finite in *dtype*, a float: then no pixel need be looked at."""
+        if not is_float(dtype):
+            return False
+        shapes = [(1,), *(part.shape for part in (self.mean, self.std) if part is not None)]
+        channels = np.broadcast_shapes(*shapes)
+        values = np.arange(256, dtype=np.uint8).reshape(256, *[1] * (len(channels) - 1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = self(np.broadcast_to(values, (256, *channels[1:]))).astype(dtype)
+        return bool(np.isfinite(made).all())
 
 
 def _per_channel(

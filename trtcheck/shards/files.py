@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def find(bundle: Bundle, cache: Cache, sent: Sent) -> Path | None:
         return here
     with cache.locked(_KIND, bundle.key):
         found = cache.get(_KIND, bundle.key)
+        if found is not None and not _are_there(bundle, found.folder):  # weights in folders of their own
+            shutil.rmtree(found.folder)
+            found = None
     content = sent.get(bundle.key)
     if found is None and content is not None:
         found = cache.get_or_make(_KIND, bundle.key, lambda folder: _write(bundle, content, folder))

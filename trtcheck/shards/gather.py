@@ -49,6 +49,8 @@ class Pool:
                     found=error,
                     hint="give what makes an executor: executor=lambda: ProcessPoolExecutor(4, context)",
                 ) from error
+        except RuntimeError as error:
+            raise BackendError(f"{task} cannot be sent out: the executor is closed", found=error) from error
         self._executor.shutdown(wait=False)
         self._executor = self._make()
         return self._executor.submit(run, task)
@@ -109,7 +111,8 @@ def _answer(future: Future[Answer], task: Task, tries: dict[int, int]) -> Answer
         if tries[task.number] >= TRIES:
             raise BackendError(
                 f"{task} was not evaluated: its worker died {TRIES} times", found=error,
-                hint="is there enough memory for every worker? Fewer workers at once need less",
+                hint="is there enough memory for every worker? Fewer at once need less; and a script that "
+                'starts processes has its work under if __name__ == "__main__":',
             ) from error  # fmt: skip
         _log.warning("trtcheck: %s is evaluated again: its worker died (%s)", task, error)
         return None
