@@ -237,3 +237,14 @@ def test_workers_and_serial_runs_count_the_same_and_their_times_add_up():
             for name in ("first item after, s", "busiest worker, s", "after the last item, s", "wall, s")
         )
         assert before + items + after <= wall + 0.2, row  # each is rounded to a tenth
+
+
+def test_the_loop_is_held_against_bare_sessions():
+    [uint8, float32] = table(output("throughput.py"), "engine: fp32")
+    assert (uint8["data"], float32["data"]) == ("uint8", "float32")
+    assert float(uint8["share of the limit"].split()[1]) > 0
+
+
+def test_comparing_jpeg_files_is_held_against_decoding_and_inference():
+    rows = table(output("decoding.py"), "| sessions")
+    assert all(float(row["comparison, images/s"]) > 0 for row in rows)
