@@ -71,7 +71,13 @@ def test_batches_concatenate_to_the_whole(count, size, fixed, cut, prefetch, tog
     given_size = 99 if fixed else size
     found = list(
         batches(
-            Counting(count), signature, IDENTITY, given_size, start=start, stop=stop, prefetch=prefetch,
+            Counting(count),
+            signature,
+            IDENTITY,
+            given_size,
+            start=start,
+            stop=stop,
+            prefetch=prefetch,
             together=together,
         )
     )

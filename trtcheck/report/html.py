@@ -82,9 +82,7 @@ def render(document: Mapping[str, Any]) -> dict[str, str]:
     for model in view.class_pages(document):
         pages[model.page] = template.render(view=model)
     # A path of pytest may hold bytes that are no UTF-8, as lone surrogates.
-    texts = {
-        name: visible(page).encode("utf-8", "backslashreplace").decode() for name, page in pages.items()
-    }
+    texts = {name: visible(page).encode("utf-8", "backslashreplace").decode() for name, page in pages.items()}
     return {**texts, "style.css": _style()}
 
 
