@@ -56,6 +56,21 @@ def ours() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("trtcheck-")]
 
 
+def test_large_batches_keep_what_they_hold_while_others_are_made(tmp_path):
+    """Their memory is taken again, but not before they are gone."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (150, 224, 224, 3), np.uint8)
+    np.save(tmp_path / "images.npy", pictures)
+    images = open_images({"images": tmp_path / "images.npy"}, classes=None)
+    spec = InputSpec(scale=1 / 255, mean=(0.5,), std=(0.25,))
+    expected = ((pictures * np.float32(1 / 255) - np.float32(0.5)) / np.float32(0.25)).transpose(0, 3, 1, 2)
+    kept = []
+    for batch in batches(images, model(None, 3, 224, 224), spec, 8):
+        kept = [*kept[-4:], batch]
+        for one in kept:
+            np.testing.assert_array_equal(one.feeds["x"], expected[one.start : one.start + one.count])
+
+
 @settings(deadline=None)
 @given(
     count=st.integers(1, 40),

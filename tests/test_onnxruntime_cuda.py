@@ -292,6 +292,30 @@ def test_buffers_of_long_unused_shapes_are_freed_on_the_fake_driver(opened: Open
     )  # an input and an output for each of four shapes
 
 
+def test_a_graph_has_a_session_of_its_own_on_the_fake_driver(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first shapes are recorded; what is smaller, or asked for once, shares a session without a graph."""
+    graphs: list[str] = []
+    on_cpu = onnxruntime_cuda_session.open_on_gpu
+
+    def counted(source: str, where: Path, threads: int, options: dict[str, str]) -> Any:
+        graphs.append(options["enable_cuda_graph"])
+        return on_cpu(source, where, threads, options)
+
+    monkeypatch.setattr(onnxruntime_cuda_session, "open_on_gpu", counted)
+    engine = opened(cnn(), cuda_graph=True)
+    graphs.clear()
+    expected = opened(cnn()).infer({"x": X})["y"]
+    del graphs[:]
+    for size in (8, 8, 3, 8, 1, 3, 8):
+        np.testing.assert_allclose(engine.infer({"x": X[:size]})["y"], expected[:size], rtol=1e-6)
+    assert graphs == ["0"]
+    for size in (8, 3, 3):  # that of 8 is there
+        engine.timer({"x": X[:size]})
+    assert graphs == ["0", "1"]
+
+
 def test_shapes_that_depend_on_the_data_on_the_fake_driver(opened: Open) -> None:
     nodes = [
         helper.make_node("NonZero", ["x"], ["places"], name="nonzero"),

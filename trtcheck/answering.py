@@ -10,13 +10,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 import numpy as np
 
 from trtcheck.data.batches import Batch
 from trtcheck.errors import EngineError
+from trtcheck.worker import Worker
 
 if TYPE_CHECKING:
     from trtcheck.backends.base import LoadedEngine
@@ -60,12 +61,13 @@ class Answered:
 
 def answered(
     batches: Iterator[Batch], reference: Reference, engine: LoadedEngine
-) -> Iterator[list[Answered]]:
+) -> Generator[list[Answered]]:
     """Chunks of consecutive batches with the answers of both sides, in order.
 
     An engine that works ahead by itself (``infer_many``), as those on a GPU do, and the reference are asked
     at the same time; else one after the other, a chunk each, since each uses all of the processor and what it
-    finds in the caches.
+    finds in the caches. A side that has a thread of its own (``worker``) is asked there, for what it keeps
+    with a thread it keeps then from one pass to the next.
 
     Args:
         batches: Batches in order.
@@ -80,9 +82,11 @@ def answered(
     """
     old = getattr(reference, "answers_many", lambda taken: map(reference.answers, taken))
     many = getattr(engine, "infer_many", None)
+    new: Ask = lambda taken: _ahead(taken, many) if many else _one_by_one(taken, engine)  # noqa: E731
+    sides = [(ask, getattr(side, "worker", None)) for ask, side in ((old, reference), (new, engine))]
     if many is None:
-        return _chunks(batches, [old, lambda taken: _one_by_one(taken, engine)], ahead=1, turn=Lock())
-    return _chunks(batches, [old, lambda taken: _ahead(taken, many)], ahead=2, turn=nullcontext())
+        return _chunks(batches, sides, ahead=1, turn=Lock())
+    return _chunks(batches, sides, ahead=2, turn=nullcontext())
 
 
 def real_rows(outputs: Outputs, batch: Batch) -> Outputs:
@@ -115,15 +119,18 @@ def _ahead(batches: Iterable[Batch], many: Callable[..., Iterator[Outputs]]) -> 
 
 
 def _chunks(
-    batches: Iterator[Batch], asks: list[Ask], ahead: int, turn: AbstractContextManager[Any]
-) -> Iterator[list[Answered]]:
-    """Feeds a lane for each of *asks*, *ahead* chunks before the one whose answers are waited for."""
+    batches: Iterator[Batch],
+    sides: list[tuple[Ask, Worker | None]],
+    ahead: int,
+    turn: AbstractContextManager[Any],
+) -> Generator[list[Answered]]:
+    """Feeds a lane for each of *sides*, *ahead* chunks before the one whose answers are waited for."""
     lanes: list[_Lane] = []
     grouped = _Grouped(batches)
     waiting: deque[list[Batch]] = deque()
     try:
-        for ask in asks:
-            lanes.append(_Lane(ask, turn))  # noqa: PERF401  those that were started are ended, whatever follows
+        for ask, worker in sides:
+            lanes.append(_Lane(ask, turn, worker))
         for chunk in grouped:
             waiting.append(chunk)
             for lane in lanes:
@@ -207,16 +214,17 @@ class _Lane:
     Args:
         ask: Makes answers to batches, one each, in order; it may take some ahead.
         turn: Held while a chunk is answered: a lock, where the lanes are not to work at the same time.
+        worker: Where it answers; None for a new thread.
     """
 
-    def __init__(self, ask: Ask, turn: AbstractContextManager[Any]) -> None:
+    def __init__(self, ask: Ask, turn: AbstractContextManager[Any], worker: Worker | None) -> None:
         self._turn = turn
         self._todo: SimpleQueue[list[Batch] | None] = SimpleQueue()
         self._done: SimpleQueue[tuple[list[Outputs], BaseException | None]] = SimpleQueue()
         self._sizes: deque[int] = deque()
         self._given_up = False
-        self._thread = Thread(target=self._work, args=(ask,), name="trtcheck-answers", daemon=True)
-        self._thread.start()
+        self._worker, self._own = (Worker("trtcheck-answers"), True) if worker is None else (worker, False)
+        self._ended = self._worker.submit(lambda: self._work(ask))
 
     def put(self, chunk: list[Batch] | None) -> None:
         """Hands over the next chunk; None after the last."""
@@ -230,7 +238,9 @@ class _Lane:
         """Ends the thread after the batch that it is at."""
         self._given_up = True
         self._todo.put(None)
-        self._thread.join()
+        self._ended.wait()
+        if self._own:
+            self._worker.close()
 
     def _taken(self) -> Generator[Batch]:
         while (chunk := self._todo.get()) is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from trtcheck.backends.base import LoadedEngine
     from trtcheck.data.batches import Batch
+    from trtcheck.worker import Worker
 
 _log = logging.getLogger("trtcheck")
 
@@ -92,6 +93,11 @@ class LiveReference:
             EngineError: An output does not have one row an image.
         """
         return self._taken(batch, self._session.infer(batch.feeds))
+
+    @property
+    def worker(self) -> Worker | None:
+        """The thread that the session is asked in, where it has one."""
+        return getattr(self._session, "worker", None)
 
     def answers_many(self, batches: Iterable[Batch]) -> Iterator[Mapping[str, np.ndarray]]:
         """The same of one batch after the other; a session that works ahead takes some before it answers.

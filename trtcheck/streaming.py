@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -55,10 +56,11 @@ def stream(
         CaseError: The scores do not fit the classes.
     """
     tally = _Tally(case, classes, scores, Labels.blank(truth), start)
-    for chunk in answered(batches, reference, engine):
-        for one in joined(chunk):
-            tally.add(one)
-            advance(one.count)
+    with closing(answered(batches, reference, engine)) as chunks:
+        for chunk in chunks:
+            for one in joined(chunk):
+                tally.add(one)
+                advance(one.count)
     if tally.images != len(truth):
         raise EngineError(f"{case.name}: {tally.images} of {len(truth)} images were evaluated")
     return Evaluation(

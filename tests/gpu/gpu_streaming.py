@@ -73,6 +73,35 @@ def residual(element: int, channels: int = 64, size: int = 28) -> onnx.ModelProt
     return graph(nodes, [("x", FLOAT, ["N", 3, size, size])], [("y", FLOAT, ["N", channels])], weights)
 
 
+def separable(element: int) -> onnx.ModelProto:
+    """Convolutions by channel and by point in turns, as a MobileNet has them."""
+    rng = np.random.default_rng(0)
+    nodes = [helper.make_node("Cast", ["x"], ["c0"], name="enter", to=element)]
+    weights, before = [], 3
+    for layer, after in enumerate((32, 96, 144, 192)):
+        for kind, shape, more in (
+            ("d", (before, 1, 3, 3), {"group": before, "pads": [1] * 4}),
+            ("p", (after, before, 1, 1), {}),
+        ):
+            entry = f"c{layer}" if kind == "d" else f"d{layer}r"
+            leaves = f"d{layer}r" if kind == "d" else f"c{layer + 1}"
+            for part in "wb":
+                values = rng.standard_normal(shape if part == "w" else shape[:1]) * 0.3
+                weights.append(weight(f"{kind}{layer}{part}", values, element))
+            inputs = [entry, f"{kind}{layer}w", f"{kind}{layer}b"]
+            nodes += [
+                helper.make_node("Conv", inputs, [f"{kind}{layer}y"], name=f"{kind}{layer}", **more),
+                helper.make_node("Relu", [f"{kind}{layer}y"], [leaves], name=f"{kind}{layer}relu"),
+            ]
+        before = after
+    nodes += [
+        helper.make_node("GlobalAveragePool", ["c4"], ["pool"], name="pool"),
+        helper.make_node("Cast", ["pool"], ["wide"], name="leave", to=FLOAT),
+        helper.make_node("Flatten", ["wide"], ["y"], name="flatten"),
+    ]
+    return graph(nodes, [("x", FLOAT, ["N", 3, 56, 56])], [("y", FLOAT, ["N", before])], weights)
+
+
 def split(x: np.ndarray, batch: int) -> list[Feeds]:
     """Batches of *x*; the last one is what is left."""
     return [{"x": x[start : start + batch]} for start in range(0, len(x), batch)]
@@ -189,6 +218,20 @@ def test_shapes_kept_and_shapes_that_make_room(opened: Open) -> None:
     x = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
     batches = [{"x": x[:size]} for size in (8, 8, 8, 3, 8, 8, 8, 3, 3, 3, 8, 1, 2, 4, 5, 6, 8, 8, 8, 8)]
     assert_same(list(session.infer_many(batches)), one_by_one(session, batches))
+
+
+def test_a_graph_outlives_batches_of_other_shapes(opened: Open) -> None:
+    """cuDNN compiles kernels for some convolutions; those of a recorded graph must not be thrown away."""
+    session = opened(separable(FP16), Precision.FP16, cuda_graph=True)
+    without = opened(separable(FP16), Precision.FP16)
+    x = images(64, size=56)
+    batches = [{"x": x[:size]} for size in (64, 64, 64, 48, 64, 64, 1, 64, 48, 48, 64, 64)]
+    timers = [session.timer(batches[0]), session.timer(batches[3])]
+    for _ in range(2):
+        assert_same(list(session.infer_many(batches)), one_by_one(without, batches))
+        for timer in timers:
+            assert timer.mode.cuda_graph
+            timer.block(5)
 
 
 # What goes wrong, and what stops early.

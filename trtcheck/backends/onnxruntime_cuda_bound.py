@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
@@ -91,7 +92,7 @@ class Bound:
         self.busy = False
         self._together: _Work | None = None
         self._apart: _Work | None = None
-        self._recorded = False
+        self._ready_in: Thread | None = None
         self._outputs = {tensor.name: tensor.dtype for tensor in signature.outputs}
         self._place = (DEVICE, device.gpu.index)
         self._wanted = _NO_GRAPH if graph is None else graph
@@ -119,8 +120,9 @@ class Bound:
         """Whether a batch can be started and waited for later: nothing is to be made or recorded any more.
 
         Never where an output has no buffer, or where an input is read on the CPU, while the batch is started.
+        Nor in a thread other than the last one that ran it: ONNX Runtime records a graph for each.
         """
-        return self._recorded and len(self._uploaded) == len(self._binding.inputs)
+        return self._ready_in is current_thread() and len(self._uploaded) == len(self._binding.inputs)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers of one batch."""
@@ -128,7 +130,7 @@ class Bound:
             return self._run_unsettled(feeds)
         self._put(self._together, feeds)
         answers = self._taken(self._together)
-        self._recorded = True
+        self._ready_in = current_thread()
         return answers
 
     def start(self, feeds: Mapping[str, np.ndarray]) -> None:

@@ -20,8 +20,9 @@ from trtcheck.backends.device_timer import DeviceTimer
 from trtcheck.backends.graph_types import ELEMENTS
 from trtcheck.backends.onnxruntime import fitted, library, runtime_errors, session_options
 from trtcheck.backends.onnxruntime_cuda_bound import Bound, Streams, wanted_on_gpu
-from trtcheck.backends.onnxruntime_cuda_sets import BoundSets, WorkedAhead
+from trtcheck.backends.onnxruntime_cuda_sets import BoundSets, Shapes, WorkedAhead, shapes_of
 from trtcheck.errors import BackendError, EngineError
+from trtcheck.worker import Worker
 
 if TYPE_CHECKING:
     from trtcheck.model import Signature
@@ -116,6 +117,17 @@ class OrtCudaSession(Closing):
     Inputs and outputs lie in buffers that are bound once a shape; outputs whose shape the file leaves open
     are made by ONNX Runtime anew for every batch.
 
+    With a CUDA graph ONNX Runtime has the file open once for every set of shapes that is recorded: it plans
+    convolutions anew when a batch of other shapes comes, and what a graph recorded of the old plan may be
+    gone then ("illegal instruction", at the next replay). The first set is recorded, and those that are
+    timed; all others share one session without a graph.
+
+    Attributes:
+        path: The file.
+        cuda_graph: Whether the work is replayed as a CUDA graph.
+        stream: Where the GPU works.
+        worker: The thread to ask for many answers in: ONNX Runtime records a graph for each thread.
+
     Args:
         path: The file.
         threads: Threads inside an operator that runs on the CPU.
@@ -134,22 +146,32 @@ class OrtCudaSession(Closing):
         self._bound = BoundSets(self._new_bound)
         self._timed: list[tuple[DeviceTimer, Bound]] = []
         self._graphs = 0
+        self._recorded: dict[Shapes, Any] = {}
+        self._unrecorded: Any = None
+        self._threads = threads
+        self._tf32 = tf32
+        self.worker = Worker("trtcheck-gpu")
         self._device = Device(index)
         try:
             self._streams = Streams.of(self._device)
             self.stream = self._streams.compute
             self.cuda_graph = cuda_graph
-            options = provider_options(index, self.stream, tf32=tf32, cuda_graph=cuda_graph)
-            self._session: Any = self._opened(threads, options)
+            self._session: Any = self._opened()
             self._refuse_other_than_numbers()
         except (BackendError, EngineError):
             self._session = None
             self._device.close()
             raise
 
-    def _opened(self, threads: int, options: dict[str, str]) -> Any:
+    def _open(self, *, cuda_graph: bool) -> Any:
+        options = provider_options(
+            self._device.gpu.index, self.stream, tf32=self._tf32, cuda_graph=cuda_graph
+        )
+        return open_on_gpu(str(self.path), self.path, self._threads, options)
+
+    def _opened(self) -> Any:
         try:
-            session = open_on_gpu(str(self.path), self.path, threads, options)
+            session = self._open(cuda_graph=self.cuda_graph)
             # A graph would keep the values that were read on the CPU while it was recorded.
             if not self.cuda_graph or all(wanted_on_gpu(session).values()):
                 return session
@@ -157,7 +179,7 @@ class OrtCudaSession(Closing):
             if not (self.cuda_graph and any(sign in str(error).lower() for sign in _NO_GRAPH)):
                 raise
         self.cuda_graph = False
-        return open_on_gpu(str(self.path), self.path, threads, options | {"enable_cuda_graph": "0"})
+        return self._open(cuda_graph=False)
 
     def _refuse_other_than_numbers(self) -> None:
         for value in (*self._session.get_inputs(), *self._session.get_outputs()):
@@ -252,7 +274,7 @@ class OrtCudaSession(Closing):
         """
         batch = self._fitted(feeds)
         with self._failing():
-            bound = self._new_bound(batch)
+            bound = self._new_bound(batch, timed=True)
             query = bound.query(batch, transfers=transfers)
             timer = DeviceTimer(
                 self._device, self.stream, lambda: query, transfers=transfers, cuda_graph=bound.replayed,
@@ -261,15 +283,32 @@ class OrtCudaSession(Closing):
         self._timed.append((timer, bound))
         return timer
 
-    def _new_bound(self, feeds: Mapping[str, np.ndarray]) -> Bound:
+    def _new_bound(self, feeds: Mapping[str, np.ndarray], *, timed: bool = False) -> Bound:
+        session, recorded = self._session_for(shapes_of(feeds), timed=timed)
         self._graphs += 1
-        graph = self._graphs if self.cuda_graph else None
-        return Bound(self._session, self._device, self._streams, feeds, self._signature, graph)
+        graph = self._graphs if recorded else None
+        return Bound(session, self._device, self._streams, feeds, self._signature, graph)
+
+    def _session_for(self, shapes: Shapes, *, timed: bool) -> tuple[Any, bool]:
+        """The session for batches of *shapes*, and whether it records them."""
+        if not self.cuda_graph:
+            return self._session, False
+        if not self._recorded:
+            self._recorded[shapes] = self._session
+        if shapes in self._recorded:
+            return self._recorded[shapes], True
+        if timed:
+            self._recorded[shapes] = self._open(cuda_graph=True)
+            return self._recorded[shapes], True
+        if self._unrecorded is None:
+            self._unrecorded = self._open(cuda_graph=False)
+        return self._unrecorded, False
 
     def close(self) -> None:
         """Frees the session and its memory; a second time does nothing."""
         if self._session is None:
             return
+        self.worker.close()
         with suppress(BackendError):  # work that failed is told where it failed
             for stream in self._streams:
                 stream.synchronize()
@@ -278,5 +317,6 @@ class OrtCudaSession(Closing):
             bound.let_go()
         self._bound.let_go()
         self._timed.clear()
-        self._session = None  # before the stream that it works on
+        self._recorded.clear()
+        self._session = self._unrecorded = None  # before the stream that they work on
         self._device.close()

@@ -20,6 +20,11 @@ Batch = dict[str, np.ndarray]
 """A batch whose arrays are known to fit the session, or its answers."""
 
 
+def shapes_of(batch: Mapping[str, np.ndarray]) -> Shapes:
+    """Those of its arrays, in their order."""
+    return tuple(array.shape for array in batch.values())
+
+
 @final
 class BoundSets:
     """Sets of buffers by the shapes of a batch: one, and another while the first is in flight.
@@ -34,7 +39,7 @@ class BoundSets:
 
     def free(self, batch: Batch) -> Bound:
         """A set for *batch* that no batch in flight uses; shapes longest unused make room."""
-        shapes = tuple(array.shape for array in batch.values())
+        shapes = shapes_of(batch)
         known = self._sets.pop(shapes, None)
         if known is None:
             self._make_room()

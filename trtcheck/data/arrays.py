@@ -16,6 +16,7 @@ import numpy as np
 from trtcheck import digests
 from trtcheck.data.labels import check_labels
 from trtcheck.data.npy import Header, Rows, open_rows, read_header
+from trtcheck.data.recycled import Empty
 from trtcheck.errors import DataError
 
 LABELS = "labels"
@@ -72,11 +73,11 @@ class ArrayImages:
                 self._loaded = self._load()
             return self._loaded
 
-    def read(self, start: int, stop: int) -> Mapping[str, np.ndarray]:
-        """Copies of the images *start* to *stop* (exclusive) by array name."""
+    def read(self, start: int, stop: int, empty: Empty = np.empty) -> Mapping[str, np.ndarray]:
+        """Copies of the images *start* to *stop* (exclusive) by array name, in arrays that *empty* makes."""
         # Read or copied here, in the thread that prefetches, also of a memory map.
         return {
-            name: array[start:stop] if isinstance(array, Rows) else np.array(array[start:stop])
+            name: array.read(start, stop, empty) if isinstance(array, Rows) else np.array(array[start:stop])
             for name, array in self._arrays().items()
         }
 

@@ -14,8 +14,10 @@ import numpy as np
 
 from trtcheck.case import InputSpec
 from trtcheck.data import Images
+from trtcheck.data.arrays import ArrayImages
 from trtcheck.data.folder import FolderImages
 from trtcheck.data.preprocess import check_fit, preprocess
+from trtcheck.data.recycled import Empty, Recycled
 from trtcheck.environment import usable_cores
 from trtcheck.errors import DataError
 from trtcheck.model import Signature
@@ -144,6 +146,18 @@ class Readable(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Recycling:
+    """Reads *images* into arrays that *empty* makes."""
+
+    images: ArrayImages
+    empty: Empty
+
+    def read(self, start: int, stop: int) -> Mapping[str, np.ndarray]:
+        """See `Readable`."""
+        return self.images.read(start, stop, self.empty)
+
+
 class _Cutter:
     """Makes batches out of images that one thread reads at a time.
 
@@ -161,12 +175,15 @@ class _Cutter:
         self._spec = spec
         self._size = size
         self._stop = stop
+        self._recycled = Recycled()
         self._reading = threading.Lock()
 
     def reading(self, start: int) -> AbstractContextManager[Readable]:
         """What `piece` reads the images from *start* on from: files are decoded ahead meanwhile."""
         if isinstance(self._images, FolderImages):
             return self._images.reading(range(start, self._stop))
+        if isinstance(self._images, ArrayImages):
+            return nullcontext(_Recycling(self._images, self._recycled.empty))
         return nullcontext(self._images)
 
     def piece(self, source: Readable, first: int, count: int) -> _Piece:
@@ -188,7 +205,10 @@ class _Cutter:
     def _cut(self, source: Readable, first: int, stop: int) -> list[Batch]:
         with self._reading:
             arrays = read_arrays(source, first, stop, self._images.name)
-        feeds = preprocess(arrays, self._signature, self._spec, where=self._images.name, start=first)
+        feeds = preprocess(
+            arrays, self._signature, self._spec, where=self._images.name, start=first,
+            empty=self._recycled.empty,
+        )  # fmt: skip
         return [
             self._batch(
                 {name: feed[start : start + self._size] for name, feed in feeds.items()}, first + start

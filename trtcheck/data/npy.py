@@ -9,6 +9,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from trtcheck.data.recycled import Empty
 from trtcheck.errors import DataError
 
 _PLAIN = "biufcmMSU"
@@ -56,14 +57,16 @@ def write_header(stream: IO[bytes], header: Header) -> None:
     np.lib.format.write_array_header_1_0(stream, told)
 
 
-def read_rows(stream: BufferedReader, header: Header, offset: int, start: int, stop: int) -> np.ndarray:
+def read_rows(
+    stream: BufferedReader, header: Header, offset: int, start: int, stop: int, empty: Empty = np.empty
+) -> np.ndarray:
     """The rows *start* to *stop* (exclusive) of an array in C order whose content begins at byte *offset*.
 
     Raises:
         EOFError: The stream ends before them.
         OSError: It cannot be read.
     """
-    rows = np.empty((stop - start, *header.shape[1:]), header.dtype)
+    rows = empty((stop - start, *header.shape[1:]), header.dtype)
     content = as_bytes(rows)
     row = content.nbytes // max(1, len(rows))
     stream.seek(offset + start * row)
@@ -110,11 +113,19 @@ class Rows:
                 of all, does not hold any more.
         """
         start, stop, _ = rows.indices(len(self))
+        return self.read(start, stop, np.empty)
+
+    def read(self, start: int, stop: int, empty: Empty) -> np.ndarray:
+        """The rows *start* to *stop* (exclusive) in an array that *empty* makes.
+
+        Raises:
+            DataError: As of a slice.
+        """
         try:
             with self._path.open("rb") as stream:
                 if stamp_of(stream) != self._stamp:
                     raise OSError("the file was written to, or replaced")
-                return read_rows(stream, self._header, self._offset, start, max(start, stop))
+                return read_rows(stream, self._header, self._offset, start, max(start, stop), empty)
         except (OSError, EOFError) as error:
             raise DataError(
                 "cannot be read any more", where=self._path,
