@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from throughput_models import NETWORKS, TINY, Network, written
 
-from trtcheck.backends import timing_reference
+from trtcheck.backends import ON_GPU, timing_reference
 from trtcheck.case import BuildSpec, Case, EngineSpec, Precision
 from trtcheck.comparison import Subject, batching
 from trtcheck.data.batches import batches
@@ -102,7 +102,8 @@ class Bench:
     def batches(self) -> Iterator[Any]:
         """What the comparison is fed."""
         case, resolved = self.subject.case, self.subject.resolved
-        return batches(resolved.images, self._signature, case.input, self._size)
+        pad = self.subject.built.backend in ON_GPU
+        return batches(resolved.images, self._signature, case.input, self._size, pad=pad)
 
     def compare(self) -> None:
         """A whole comparison."""

@@ -36,8 +36,8 @@ class Network:
 
 NETWORKS = (
     Network(TINY, 32, 10, (20_000, 50_000), 64),
-    Network(MOBILENET, 224, 1000, (192, 2_000), 8),
-    Network(RESNET, 224, 1000, (48, 2_000), 8),
+    Network(MOBILENET, 224, 1000, (192, 4_000), 8),
+    Network(RESNET, 224, 1000, (48, 3_000), 8),
 )
 
 _BLOCKS = (

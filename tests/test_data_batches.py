@@ -79,8 +79,9 @@ def test_large_batches_keep_what_they_hold_while_others_are_made(tmp_path):
     cut=st.tuples(st.integers(0, 40), st.integers(0, 40)),
     prefetch=st.integers(0, 3),
     together=st.integers(1, 40),
+    pad=st.booleans(),
 )
-def test_batches_concatenate_to_the_whole(count, size, fixed, cut, prefetch, together):
+def test_batches_concatenate_to_the_whole(count, size, fixed, cut, prefetch, together, pad):
     start, stop = sorted(min(end, count) for end in cut)
     signature = model(size if fixed else None, 1)
     given_size = 99 if fixed else size
@@ -94,13 +95,14 @@ def test_batches_concatenate_to_the_whole(count, size, fixed, cut, prefetch, tog
             stop=stop,
             prefetch=prefetch,
             together=together,
+            pad=pad,
         )
     )
     assert [batch.start for batch in found] == list(range(start, stop, size))
     real = [value for batch in found for value in batch.feeds["x"][: batch.count, 0].tolist()]
     assert real == list(range(start, stop))
     for batch in found:
-        assert len(batch.feeds["x"]) == (size if fixed else batch.count)
+        assert len(batch.feeds["x"]) == (size if fixed or pad else batch.count)
         assert (batch.feeds["x"][batch.count :] == batch.feeds["x"][batch.count - 1]).all()
     assert ours() == []
 

@@ -5,7 +5,7 @@ tests/gpu has it on a real GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,17 +15,20 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import suite_models
 from fake_cuda import FakeDriver
 from graphs import FLOAT, FP16, branches, cnn, graph, quantized, save, weight
 from onnx import TensorProto, helper
 
+import trtcheck
+import trtcheck.backends
 from trtcheck import gpu
 from trtcheck.backends import onnxruntime_cuda, onnxruntime_cuda_bound, onnxruntime_cuda_session
 from trtcheck.backends.base import BuildPlan
 from trtcheck.backends.onnxruntime import open_session, session_options
 from trtcheck.backends.onnxruntime_cuda import OnnxRuntimeCuda
 from trtcheck.backends.onnxruntime_cuda_session import OrtCudaSession, provider_options, refusal
-from trtcheck.case import BuildSpec, Numerics, Precision
+from trtcheck.case import BuildSpec, Case, Numerics, Precision
 from trtcheck.errors import BackendError, EngineError
 
 X = np.random.default_rng(5).standard_normal((8, 1, 12, 12)).astype(np.float32)
@@ -314,6 +317,38 @@ def test_a_graph_has_a_session_of_its_own_on_the_fake_driver(
     for size in (8, 3, 3):  # that of 8 is there
         engine.timer({"x": X[:size]})
     assert graphs == ["0", "1"]
+
+
+@pytest.mark.parametrize("reference", ["cpu", "cuda"])
+def test_an_evaluation_pads_its_last_batch_on_the_fake_driver(
+    backend: OnnxRuntimeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    """Kernels are chosen for a size of batches: all are of one, and what was padded counts nowhere."""
+    sizes: list[int] = []
+    fitted = onnxruntime_cuda_session.fitted
+
+    def noted(feeds: Mapping[str, np.ndarray], *rest: Any) -> dict[str, np.ndarray]:
+        sizes.append(len(feeds["images"]))
+        return fitted(feeds, *rest)
+
+    monkeypatch.setattr(onnxruntime_cuda_session, "fitted", noted)
+    monkeypatch.setattr(trtcheck.backends, "_has_cuda_provider", lambda: True)
+    case = Case(
+        name="tiny", onnx=suite_models.save(suite_models.classifier(), tmp_path / "model.onnx"),
+        data=suite_models.images(203), classes=suite_models.CLASSES, batch=16,
+    )  # fmt: skip
+    found = trtcheck.evaluate(
+        case, "fp32", backend="onnxruntime-cuda", cache=tmp_path / "cache", reference=reference
+    )
+    assert found.record["reference"]["provider"] == f"onnxruntime-{reference}"
+    assert set(sizes) == {16}
+    assert found.images == 203
+    assert [drift.max_abs for drift in found.outputs] == [0.0] * len(found.outputs)
+    assert found.labels is not None
+    np.testing.assert_array_equal(found.labels.candidate, found.labels.reference)
+    on_cpu = trtcheck.evaluate(case, "fp32", backend="onnxruntime-cpu", cache=tmp_path / "other")
+    assert on_cpu.labels is not None
+    np.testing.assert_array_equal(found.labels.candidate, on_cpu.labels.candidate)
 
 
 def test_shapes_that_depend_on_the_data_on_the_fake_driver(opened: Open) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcheck import digests
+from trtcheck.backends import ON_GPU
 from trtcheck.case import Case, Check, EngineSpec, Numerics
 from trtcheck.errors import EngineError
 from trtcheck.profiles import batch_limits
@@ -93,7 +94,9 @@ def compare_span(bench: Workbench, subject: Subject, span: range | None = None) 
                 truth=resolved.truth[span.start : span.stop], reference=reference, engine=loaded,
                 advance=advance, start=span.start,
                 batches=batches(
-                    resolved.images, signature, case.input, size, start=span.start, stop=span.stop
+                    resolved.images, signature, case.input, size, start=span.start, stop=span.stop,
+                    # For a smaller batch kernels on a GPU are chosen, or compiled, anew: it takes seconds.
+                    pad=subject.built.backend in ON_GPU,
                 ),
             )  # fmt: skip
 

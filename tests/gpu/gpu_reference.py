@@ -48,13 +48,13 @@ def test_the_libraries_that_are_loaded_tell_their_versions(record_property: Reco
 
 
 def test_fp32_beside_its_reference_on_the_gpu_is_the_same_to_the_bit(case: Case, tmp_path: Path) -> None:
-    """Both run the same kernels without TF32; with the reference on the CPU they differ in the last bits."""
+    """Both run the same kernels without TF32; with the reference on the CPU the last bits may differ."""
     found = evaluated(case, tmp_path / "cache", "fp32")
     assert found.record["reference"]["provider"] == "onnxruntime-cuda"
     assert [drift.max_abs for drift in found.outputs] == [0.0] * len(found.outputs)
     on_cpu = evaluated(case, tmp_path / "cache", "fp32", reference="cpu")
     assert on_cpu.record["reference"]["provider"] == "onnxruntime-cpu"
-    assert 0 < max(drift.relative_l2 for drift in on_cpu.outputs) < 1e-5
+    assert max(drift.relative_l2 for drift in on_cpu.outputs) < 1e-5
 
 
 def test_tf32_moves_the_engine_and_not_the_reference(

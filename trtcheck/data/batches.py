@@ -57,6 +57,7 @@ def batches(
     stop: int | None = None,
     prefetch: int = 2,
     together: int = TOGETHER_IMAGES,
+    pad: bool = False,
 ) -> Iterator[Batch]:
     """Cuts *images* into batches and preprocesses them; memory does not grow with their number.
 
@@ -74,6 +75,7 @@ def batches(
         prefetch: Pieces of one or several batches made ahead for each core that makes them, while the
             consumer works on one; 0 makes none ahead.
         together: Images that small batches are made of at once, see `TOGETHER_IMAGES`.
+        pad: Whether the last batch is padded, also where the model leaves the batch size open.
 
     Returns:
         An iterator; closing it early ends the background threads.
@@ -95,7 +97,7 @@ def batches(
     makers = max(1, min(_MOST_MAKERS, usable_cores() // 4))
     ahead = min(prefetch * makers, AHEAD_BYTES // max(1, row * size * count))
     firsts = range(start, stop, size * count)
-    cutter = _Cutter(images, signature, spec, size, stop)
+    cutter = _Cutter(images, signature, spec, size, stop, pad=pad or fixed is not None)
     return _ahead(cutter, firsts, count, max(ahead, min(prefetch, 1)), makers)
 
 
@@ -167,14 +169,18 @@ class _Cutter:
         spec: Preprocessing.
         size: Images a batch.
         stop: Image to stop before.
+        pad: Whether the last batch is as large as the others.
     """
 
-    def __init__(self, images: Images, signature: Signature, spec: InputSpec, size: int, stop: int) -> None:
+    def __init__(
+        self, images: Images, signature: Signature, spec: InputSpec, size: int, stop: int, *, pad: bool
+    ) -> None:
         self._images = images
         self._signature = signature
         self._spec = spec
         self._size = size
         self._stop = stop
+        self._pad = pad
         self._recycled = Recycled()
         self._reading = threading.Lock()
 
@@ -217,9 +223,9 @@ class _Cutter:
         ]
 
     def _batch(self, feeds: dict[str, np.ndarray], start: int) -> Batch:
-        """A batch of *feeds*, padded where the model fixes its size."""
+        """A batch of *feeds*, padded where its size is to be kept."""
         count = min(self._size, self._stop - start)
-        if self._signature.fixed_batch is not None and self._size > count:
+        if self._pad and self._size > count:
             feeds = {
                 name: np.concatenate([feed, np.repeat(feed[-1:], self._size - count, axis=0)])
                 for name, feed in feeds.items()
