@@ -118,9 +118,8 @@ class OrtCudaSession(Closing):
     are made by ONNX Runtime anew for every batch.
 
     With a CUDA graph ONNX Runtime has the file open once for every set of shapes that is recorded: it plans
-    convolutions anew when a batch of other shapes comes, and what a graph recorded of the old plan may be
-    gone then ("illegal instruction", at the next replay). The first set is recorded, and those that are
-    timed; all others share one session without a graph.
+    convolutions anew when a batch of other shapes comes, and a graph holds kernels of the old plan. The first
+    set is recorded, and those that are timed; all others share one session without a graph.
 
     Attributes:
         path: The file.
