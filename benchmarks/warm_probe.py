@@ -104,7 +104,9 @@ def _watch_all() -> None:
     WATCH.counts_calls(digests, "of_array", lambda array: {"bytes of data digested": array.nbytes})
     WATCH.counts_calls(arrays, "_npz_array", lambda *_args: {"arrays unpacked": 1})
     WATCH.counts_calls(onnxruntime.InferenceSession, "__init__", lambda *_args: {"sessions opened": 1})
-    WATCH.counts_calls(arrays.ArrayImages, "read", lambda _images, start, stop: {"images read": stop - start})
+    WATCH.counts_calls(
+        arrays.ArrayImages, "read", lambda _images, start, stop, *_empty: {"images read": stop - start}
+    )
 
 
 def _size(paths: list[Path]) -> int:
