@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -156,8 +155,9 @@ def whole(suite: Path, engines: str, backend: str, cache: Path, folder: Path) ->
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
-    # Verdicts may fail; errors mean that the run did not do all that it is timed for.
-    if done.returncode not in (0, 1) or re.search(r"\d errors? in", done.stdout):
+    report = folder / "report" / "report.json"
+    # Verdicts may fail; an error means that the run did not do all that it is timed for.
+    if done.returncode not in (0, 1) or json.loads(report.read_text(encoding="utf-8"))["verdict"] == "error":
         raise SystemExit(f"{done.stdout}{done.stderr}")
     result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
     return result
