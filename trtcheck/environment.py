@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 from dataclasses import asdict
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +32,8 @@ PREPROCESSING = ("pytest-trtcheck", "numpy", "Pillow")
 
 def preprocessing() -> dict[str, str]:
     """Versions of what decodes and preprocesses, for keys of what was found out about data."""
-    return {name: metadata.version(name) for name in PREPROCESSING if is_distributed(name)}
+    found = {name: _version(name) for name in PREPROCESSING}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def is_distributed(name: str) -> bool:
@@ -45,13 +47,17 @@ def is_distributed(name: str) -> bool:
 
 def versions() -> dict[str, str]:
     """Versions of the installed packages that can move a figure, by distribution name."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: _version(name) for name in PACKAGES}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    """Version of the distribution *name*, looked up once in a process; None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def is_installed(module: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,7 @@ def write(document: Mapping[str, Any], folder: Path, drawn: Mapping[str, bytes] 
 
 def render(document: Mapping[str, Any]) -> dict[str, str]:
     """The text of every file of the report by its name, the index first."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("trtcheck.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _templates()
     pages = {"index.html": environment.get_template("index.html.jinja2").render(view=view.index(document))}
     template = environment.get_template("engine.html.jinja2")
     for engine in view.engines(document):
@@ -84,6 +79,18 @@ def render(document: Mapping[str, Any]) -> dict[str, str]:
     # A path of pytest may hold bytes that are no UTF-8, as lone surrogates.
     texts = {name: visible(page).encode("utf-8", "backslashreplace").decode() for name, page in pages.items()}
     return {**texts, "style.css": _style()}
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """The templates, each compiled once in a process."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("trtcheck.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _style() -> str:
